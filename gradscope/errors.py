@@ -1,0 +1,87 @@
+"""Every error that GradScope raises on purpose.
+
+    GradScopeError
+    ├── WatchError              what was handed to watch() cannot be watched
+    │   ├── NothingToWatch          the model has no parameters, or none that hold numbers yet
+    │   ├── ForeignOptimizer        the optimizer updates none of the model's parameters
+    │   └── NotYet                  the option exists in the design and is not built yet
+    ├── RunError                a run folder cannot be used
+    │   ├── RunNotFound             nothing is there
+    │   ├── NotARun                 something is there, but no run
+    │   ├── UnsupportedSchema       written by a version that this one cannot read
+    │   ├── RunExists               the folder already holds another run
+    │   └── RunNotWritable          the folder cannot be written
+    ├── CatalogueError          two rules or remedies share one id
+    ├── UnknownId               no rule has this id
+    ├── AddressInUse            the dashboard's port is taken
+    └── UnsafeHost              the dashboard was asked to listen beyond this machine
+
+Each text says what was expected, what came and what to do. `exit_code` is what the command line returns.
+"""
+
+from __future__ import annotations
+
+
+class GradScopeError(Exception):
+    """The root of all errors raised on purpose."""
+
+    exit_code = 2
+
+
+class WatchError(GradScopeError, ValueError):
+    """What was handed to `watch()` cannot be watched."""
+
+
+class NothingToWatch(WatchError):
+    """The model has no parameters, or none that hold numbers yet."""
+
+
+class ForeignOptimizer(WatchError):
+    """The optimizer updates none of the model's parameters."""
+
+
+class NotYet(WatchError, NotImplementedError):
+    """The option is part of the design and not built yet."""
+
+
+class RunError(GradScopeError):
+    """A run folder cannot be used."""
+
+
+class RunNotFound(RunError, FileNotFoundError):
+    """Nothing is at the path."""
+
+
+class NotARun(RunError):
+    """Something is at the path, but no run."""
+
+
+class UnsupportedSchema(RunError):
+    """The run was written by a version that this one cannot read."""
+
+
+class RunExists(RunError, FileExistsError):
+    """The folder already holds another run."""
+
+
+class RunNotWritable(RunError, PermissionError):
+    """The folder cannot be written."""
+
+
+class CatalogueError(GradScopeError):
+    """Two rules or two remedies share one id."""
+
+
+class UnknownId(GradScopeError, KeyError):
+    """No rule has this id."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show the text in quotes
+
+
+class AddressInUse(GradScopeError):
+    """The dashboard's port is taken."""
+
+
+class UnsafeHost(GradScopeError):
+    """The dashboard was asked to listen beyond this machine."""

@@ -1,0 +1,196 @@
+"""Series over the recorded steps of a run, one row a site, NaN where nothing was recorded."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscope.records import QUANTITIES, Run
+
+Series = NDArray[np.float64]  # shape [sites, recorded steps]
+
+
+class Signals:
+    """What a run says, in numbers that do not depend on the scale of loss, data or width.
+
+    All matrices have shape `[sites, recorded steps]`; rows follow `run.info.sites`, columns follow `steps`.
+
+    Example:
+        >>> from gradscope.records import Run, RunInfo, STEP, SUMMARY_ROW
+        >>> run = Run(RunInfo("a", "Net", 0.0), np.zeros(0, STEP), np.zeros((0, 0)), np.zeros(0, SUMMARY_ROW))
+        >>> Signals(run).backward_gain.shape
+        (0, 0)
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.sites = run.info.sites
+        self.steps: NDArray[np.int64] = np.unique(run.summaries["step"])
+        self._field = lru_cache(maxsize=None)(self._read_field)
+
+    # what was recorded
+
+    @cached_property
+    def modules(self) -> list[int]:
+        """Output sites that ran, in execution order."""
+        ran = [i for i, site in enumerate(self.sites) if site.role == "output" and site.order >= 0]
+        return sorted(ran, key=lambda i: self.sites[i].order)
+
+    @cached_property
+    def layers(self) -> list[int]:
+        """The modules that hold no other module: those a person calls layers, in execution order."""
+        inner = {site.path.rpartition(".")[0] for site in self.sites if site.role == "output" and site.path}
+        return [i for i in self.modules if self.sites[i].path not in inner]
+
+    @cached_property
+    def parameters(self) -> list[int]:
+        """Parameter sites in the order in which their modules run."""
+        found = [i for i, site in enumerate(self.sites) if site.role == "parameter"]
+        return sorted(found, key=lambda i: (self.sites[i].order < 0, self.sites[i].order, i))
+
+    def parameters_of(self, module: int) -> list[int]:
+        """The parameter sites that the module itself owns."""
+        prefix = self.sites[module].path
+        return [i for i in self.parameters if self.sites[i].path.rpartition(".")[0] == prefix]
+
+    def owner(self, parameter: int) -> int | None:
+        """The output site of the module that owns a parameter; None when that module never ran."""
+        path = self.sites[parameter].path.rpartition(".")[0]
+        return next((i for i in self.modules if self.sites[i].path == path), None)
+
+    def site(self, path: str, role: str = "output") -> int:
+        """The index of a site by its path.
+
+        Raises:
+            KeyError: no such site.
+        """
+        for index, site in enumerate(self.sites):
+            if site.path == path and site.role == role:
+                return index
+        raise KeyError(f"no {role} site {path!r} in this run")
+
+    def values(self, quantity: str, field: str) -> Series:
+        """One field of the summaries of one quantity, see `records.SUMMARY`; a site without rows shows the rows of
+        the site whose tensor it shares.
+        """
+        return self._field(quantity, field)
+
+    def _read_field(self, quantity: str, field: str) -> Series:
+        rows = self.run.summaries[self.run.summaries["quantity"] == QUANTITIES.index(quantity)]
+        matrix = np.full((len(self.sites), len(self.steps)), np.nan)
+        matrix[rows["site"], np.searchsorted(self.steps, rows["step"])] = rows[field]
+        for index, site in enumerate(self.sites):
+            if site.same_as is not None:
+                missing = np.isnan(matrix[index])
+                matrix[index, missing] = matrix[site.same_as, missing]
+        return matrix
+
+    # plain readings
+
+    def norm(self, quantity: str) -> Series:
+        """L2 norm over the whole tensor (the whole batch)."""
+        return np.sqrt(self.values(quantity, "sum_squares"))
+
+    def rms(self, quantity: str) -> Series:
+        """Root mean square over the entries."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.sqrt(self.values(quantity, "sum_squares") / self.values(quantity, "count"))
+
+    def share(self, quantity: str, field: str) -> Series:
+        """A count of the summary as a share of the entries, in [0, 1], e.g. `share("activation", "zeros")`."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.values(quantity, field) / self.values(quantity, "count")
+
+    def exactly_zero(self, quantity: str) -> NDArray[np.bool_]:
+        """Where every entry is 0, said from exact counts only."""
+        count = self.values(quantity, "count")
+        exact = self.values(quantity, "sample_size") == count
+        zero: NDArray[np.bool_] = (self.values(quantity, "zeros") == count) & exact & (count > 0)
+        return zero
+
+    def non_finite(self, quantity: str) -> NDArray[np.bool_]:
+        """Where any entry is NaN or Inf."""
+        flags: NDArray[np.bool_] = np.nan_to_num(self.values(quantity, "non_finite")) > 0
+        return flags
+
+    # signals
+
+    @cached_property
+    def head_norm(self) -> NDArray[np.float64]:
+        """‖∂L/∂h_out‖ per recorded step; several heads join as the root of the sum of squares."""
+        heads = list(self.run.info.heads)
+        if not heads:
+            return np.full(len(self.steps), np.nan)
+        squares = self.values("activation_gradient", "sum_squares")[heads]
+        total = np.sqrt(np.nansum(squares, axis=0))
+        missing: NDArray[np.float64] = np.where(np.isnan(squares).all(axis=0), np.nan, total)
+        return missing
+
+    @cached_property
+    def backward_gain(self) -> Series:
+        """‖∂L/∂h_i‖ / ‖∂L/∂h_out‖; NaN (undefined) where the head's gradient is exactly 0 or was not seen."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gain = self.norm("activation_gradient") / np.where(self.head_norm > 0, self.head_norm, np.nan)
+        return np.asarray(gain)
+
+    @cached_property
+    def unpooled_gain(self) -> Series:
+        """The backward gain without what pooling took on the way: that is arithmetic (L^-1/2), never a sickness."""
+        correction = np.zeros((len(self.sites), len(self.steps)))
+        for pool in self.modules:
+            if self.sites[pool].mechanism != "pooling":
+                continue
+            taken = np.nan_to_num(self.own_gain(pool))
+            before = [i for i in self.modules if self.sites[i].order < self.sites[pool].order]
+            correction[before] += np.where(np.isfinite(taken), np.minimum(taken, 0.0), 0.0)
+        gain: Series = self.backward_gain * 10.0**-correction
+        return gain
+
+    @cached_property
+    def forward_gain(self) -> Series:
+        """rms(h_i) over the rms of what the model was fed (of its first layer's output, when that are indices)."""
+        rms = self.rms("activation")
+        fed = [i for i, site in enumerate(self.sites) if site.role == "input" and site.path == ""]
+        base = rms[fed[0]] if fed else np.full(len(self.steps), np.nan)
+        if np.isnan(base).all() and self.layers:
+            base = rms[self.layers[0]]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            gain: Series = rms / np.where(base > 0, base, np.nan)
+        return gain
+
+    @cached_property
+    def update_ratio(self) -> Series:
+        """rms(Δw) / rms(w) per parameter; NaN where the weights are all 0."""
+        weights = self.rms("weight")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio: Series = self.rms("update") / np.where(weights > 0, weights, np.nan)
+        return ratio
+
+    def own_gain(self, module: int) -> NDArray[np.float64]:
+        """log10(‖δ_in‖ / ‖δ_out‖) of one module in decades, shape `[recorded steps]`; NaN: not measured."""
+        squares = self.values("activation_gradient", "sum_squares")
+        inputs = list(self.sites[module].inputs)
+        if not inputs:
+            return np.full(len(self.steps), np.nan)
+        return decades(np.sqrt(squares[inputs].sum(axis=0)), np.sqrt(squares[module]))
+
+    def first_non_finite(self, quantity: str) -> tuple[int, list[int]] | None:
+        """The first recorded step at which the quantity holds NaN or Inf, and the sites where it does, in execution
+        order (modules) or in the order of their modules (parameters).
+        """
+        flags = self.non_finite(quantity)
+        columns = np.flatnonzero(flags.any(axis=0))
+        if not len(columns):
+            return None
+        sites = [i for i in [*self.modules, *self.parameters] if flags[i, columns[0]]]
+        inputs = [i for i, site in enumerate(self.sites) if site.role == "input" and flags[i, columns[0]]]
+        return int(self.steps[columns[0]]), [*inputs, *sites]
+
+
+def decades(over: NDArray[Any], under: NDArray[Any]) -> NDArray[np.float64]:
+    """log10(over / under); -inf for a closed branch (over is exactly 0), NaN where `under` is 0 or unknown."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.log10(over / np.where(under > 0, under, np.nan)), dtype=np.float64)

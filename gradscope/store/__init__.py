@@ -1,0 +1,15 @@
+"""Run <-> disk: a folder that any tool can read, append-only, crash-safe and versioned (DESIGN §5).
+
+    run.json          what, when, versions, sites; replaced as a whole
+    steps.arrow       an Arrow IPC stream, one row a step
+    summaries.arrow   an Arrow IPC stream, one record batch a recorded step
+    events.jsonl      one JSON object a line
+
+`RunWriter` appends, `RunReader` follows, `read_run` reads once, `list_runs` looks for runs in a folder.
+"""
+
+from gradscope.store.find import list_runs, resolve_run
+from gradscope.store.reader import RunReader, read_run
+from gradscope.store.writer import RunWriter
+
+__all__ = ["RunReader", "RunWriter", "list_runs", "read_run", "resolve_run"]

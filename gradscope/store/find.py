@@ -1,0 +1,34 @@
+"""Looks for runs in a folder and resolves what a user typed for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gradscope.errors import NotARun, RunNotFound
+from gradscope.store.schema import RUN_FILE
+
+
+def list_runs(folder: Path) -> list[Path]:
+    """The run folders directly in `folder`, newest first; links (such as `latest`) are not listed twice."""
+    runs = [path for path in folder.iterdir() if (path / RUN_FILE).is_file() and not path.is_symlink()]
+    return sorted(runs, key=lambda path: (path / RUN_FILE).stat().st_ctime, reverse=True)
+
+
+def resolve_run(path: Path | str) -> Path:
+    """The run folder for what a user typed: a run itself, or a folder of runs, of which the newest is taken.
+
+    Raises:
+        RunNotFound: nothing is there.
+        NotARun: neither a run nor a folder with runs.
+    """
+    folder = Path(path)
+    if not folder.exists():
+        raise RunNotFound(
+            f"no run at {folder}: there is no such folder. Runs are in `runs/` unless run_dir= says else."
+        )
+    if (folder / RUN_FILE).is_file():
+        return folder.resolve()
+    runs = list_runs(folder) if folder.is_dir() else []
+    if not runs:
+        raise NotARun(f"{folder} is neither a GradScope run (it has no {RUN_FILE}) nor a folder that holds one.")
+    return runs[0].resolve()
