@@ -1,0 +1,291 @@
+"""The report for a terminal: the verdict first, then why, then what to do."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gradscope.records import Severity, VerdictName
+from gradscope.reports import words
+from gradscope.reports.document import Document
+from gradscope.reports.look import Look
+from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS, Strip, legend, sparkline
+
+_STYLES: dict[Severity | None, str] = {
+    "error": "bold red",
+    "warning": "bold yellow",
+    "note": "bold blue",
+    None: "bold green",
+}
+_MOST_CAUSES, _MOST_SUGGESTIONS, _MOST_LAYERS, _MOST_EVIDENCE, _MOST_MISSING = 3, 3, 3, 4, 8
+
+
+def render(document: Document, look: Look | None = None) -> str:
+    """The report as text, ending in a line end. Without a look: 80 columns, Unicode, no colour.
+
+    Args:
+        document: what `reports.document` gave, also after a trip through JSON.
+        look: how the stream wants it, see `look_of`.
+    """
+    look = look or Look()
+    stream = io.StringIO()
+    console = Console(
+        file=stream,
+        width=look.width,
+        force_terminal=look.color,
+        no_color=not look.color,
+        color_system="standard" if look.color else None,  # sixteen colours: they follow the reader's own theme
+        legacy_windows=False,
+        markup=False,  # layer names are the user's text
+        highlight=False,
+        emoji=False,
+        _environ={},  # `look` has decided already
+    )
+    page = _Page(document, look)
+    # uncropped: everything wraps by itself but code, which nobody could paste when it is cut
+    console.print(Group(*_apart([list(section()) for section in page.sections])), crop=False)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _apart(sections: Sequence[list[RenderableType]]) -> Iterator[RenderableType]:
+    """The sections that have something to say, an empty line between them."""
+    for position, section in enumerate(filter(None, sections)):
+        if position:
+            yield Text("")
+        yield from section
+
+
+class _Page:
+    """The sections of one report. A class because all of them need the document and the look."""
+
+    def __init__(self, document: Document, look: Look) -> None:
+        self.document = document
+        self.look = look
+        self.sections: tuple[Callable[[], Iterator[RenderableType]], ...] = (
+            self._verdict,
+            self._numbers,
+            self._findings,
+            self._details,
+            self._strips,
+            self._not_observed,
+            self._end,
+        )
+
+    # words
+
+    def _say(self, text: str, style: str = "", keep: str = "") -> Text:
+        """Text as this stream can show it, with nothing in it that could steer the terminal."""
+        text = words.harmless(text, keep)
+        return Text(text if self.look.unicode else words.ascii_only(text), style)
+
+    def _shape(self, severity: Severity | None) -> Text:
+        return Text(words.SHAPES[severity][0 if self.look.unicode else 1], _STYLES[severity])
+
+    def _labelled(self, label: str, *lines: Text) -> Iterator[RenderableType]:
+        """Lines that hang beside a label; wrapped lines stay in their column."""
+        table = Table.grid(padding=(0, 1), pad_edge=False)
+        table.add_column(width=8, no_wrap=True)
+        table.add_column(ratio=1, overflow="fold")
+        for position, line in enumerate(lines):
+            table.add_row(self._say("" if position else label, "dim"), line)
+        yield Padding(table, (0, 0, 0, 4))
+
+    # sections
+
+    def _verdict(self) -> Iterator[RenderableType]:
+        verdict = cast(VerdictName, self.document["verdict"])
+        severity = words.VERDICT_SEVERITY[verdict]
+        line = self._shape(severity) + Text(" ") + self._say(words.VERDICT_WORDS[verdict], _STYLES[severity])
+        yield line + Text(": ") + self._say(self.document["headline"], "bold")
+        run = self.document["run"]
+        states = {"recording": "still recording", "stopped": "stopped early", "ended": "ended"}
+        facts = [
+            run["model"],
+            f"{words.count(run['steps'], 'step')}, {run['recorded_steps']:,} of them recorded in full",
+            states[run["state"]],
+        ]
+        yield self._say(f"Run {run['id']}: {'; '.join(facts)}.", "dim")
+
+    def _numbers(self) -> Iterator[RenderableType]:
+        numbers = self.document["numbers"]
+        overhead = numbers["overhead"]["share"]
+        cells = {
+            "Loss": _latest(numbers["loss"]),
+            "Gradient norm": _latest(numbers["gradient_norm"]),
+            "Non-finite": _count(numbers["non_finite_tensors"], "tensors"),
+            "Healthy": _count(numbers["healthy_layers"], "layers"),
+            "Overhead": ("not measured" if overhead is None else f"{overhead * 100:.2g} %", ""),
+        }
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=False)
+        for name in cells:
+            table.add_column(name, overflow="fold")
+        table.add_row(*(self._say(big, "bold") for big, _ in cells.values()))
+        if any(small for _, small in cells.values()):
+            table.add_row(*(self._say(small, "dim") for _, small in cells.values()))
+        yield table
+
+    def _findings(self) -> Iterator[RenderableType]:
+        findings = self.document["findings"]
+        if not findings:
+            return
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=True)
+        table.add_column("", no_wrap=True)
+        table.add_column("Severity", no_wrap=True)
+        table.add_column("What", ratio=3, overflow="fold")
+        table.add_column("Where", ratio=2, overflow="fold")
+        table.add_column("Since", no_wrap=True)
+        for finding in findings:
+            severity = cast(Severity, finding["severity"])
+            table.add_row(
+                self._say(finding["number"], "bold"),
+                self._shape(severity) + Text(f" {severity}", _STYLES[severity]),
+                self._say(finding["message"]),
+                self._say(_where(finding["layers"], 1)),
+                self._say(words.step(finding["first_step"])),
+            )
+        yield table
+
+    def _details(self) -> Iterator[RenderableType]:
+        """Why and what to do, for all but the notes; those say all they have in the table unless they stand alone."""
+        findings = self.document["findings"]
+        told = [finding for finding in findings if finding["severity"] != "note"] or findings
+        for position, finding in enumerate(told):
+            if position:
+                yield Text("")
+            yield from self._finding(finding)
+
+    def _finding(self, finding: Document) -> Iterator[RenderableType]:
+        yield (
+            self._say(finding["number"], _STYLES[finding["severity"]]) + Text(" ") + self._say(finding["rule"], "bold")
+        )
+        seen = f"{words.step(finding['first_step'])} to {finding['last_step']:,}"
+        yield from self._labelled("where", self._say(_where(finding["layers"], _MOST_LAYERS)))
+        yield from self._labelled("when", self._say(seen))
+        evidence, causes, suggestions = finding["evidence"], finding["causes"], finding["suggestions"]
+        if evidence:
+            lines = [self._say(_evidence(each)) for each in evidence[:_MOST_EVIDENCE]]
+            yield from self._labelled("seen", *lines, *self._more(len(evidence) - _MOST_EVIDENCE))
+        if causes:
+            lines = [self._cause(position, cause) for position, cause in enumerate(causes[:_MOST_CAUSES])]
+            yield from self._labelled("why", *lines, *self._more(len(causes) - _MOST_CAUSES))
+        for position, suggestion in enumerate(suggestions[:_MOST_SUGGESTIONS], 1):
+            yield from self._suggestion(position, suggestion)
+        if len(suggestions) > _MOST_SUGGESTIONS:
+            yield from self._labelled("", *self._more(len(suggestions) - _MOST_SUGGESTIONS))
+
+    def _more(self, amount: int) -> list[Text]:
+        return [self._say(f"and {amount} more, see -f json", "dim")] if amount > 0 else []
+
+    def _cause(self, position: int, cause: Document) -> Text:
+        confidence = cause["confidence"]
+        grade = (
+            "most likely" if position == 0 and confidence >= 0.5 else "possibly" if position == 0 else "also possible"
+        )
+        return self._say(f"{grade} ({confidence:.0%}): ".replace("%", " %"), "dim") + self._say(cause["explanation"])
+
+    def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
+        measured = suggestion["basis"] == "measured"
+        title = self._say(f"{position}. {suggestion['title']} ", "bold")
+        title += self._say(f"[{suggestion['basis']}]", "green" if measured else "dim")
+        lines = [title, self._say(suggestion["why"])]
+        if outcome := suggestion["trial"].get("outcome"):
+            lines.append(self._say(str(outcome)))
+        if suggestion["location"]:
+            lines.append(self._say(f"at {suggestion['location']}", "dim"))
+        yield from self._labelled("try" if position == 1 else "", *lines)
+        if suggestion["code"]:
+            code = self._say(suggestion["code"].expandtabs(4).strip("\n"), "cyan", keep="\n")
+            for line in code.split("\n"):
+                yield Text(" " * 17, no_wrap=True, overflow="ignore") + line
+
+    def _strips(self) -> Iterator[RenderableType]:
+        shown = [_strip(each) for each in self.document["strips"]]
+        if not shown:
+            return
+        blocks = BLOCKS if self.look.unicode else ASCII_BLOCKS
+        steps = [step for strip in shown for step in (strip.steps[0], strip.steps[-1])]
+        which = "of the worst layers" if self.document["findings"] else "of the lowest and the highest layer"
+        yield self._say(f"Backward gain {which}, {words.step(min(steps))} to {max(steps):,}", "bold")
+        yield self._say("The gradient's norm at a layer over its norm at the model's output.", "dim")
+        table = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column(max_width=self.look.width // 3, overflow="fold")
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        for strip in shown:
+            last = strip.words[-1] if strip.values[-1] is None else words.number(strip.values[-1])
+            short = (last or "").partition(",")[0]
+            table.add_row(
+                self._say(strip.layer), Text(sparkline(strip, self.look.width // 2, blocks)), self._say(short)
+            )
+        yield table
+        yield self._say(legend(shown, blocks), "dim")
+
+    def _not_observed(self) -> Iterator[RenderableType]:
+        missing = self.document["not_observed"]
+        yield from self._listed("Not observed", [f"{each['what']}: {each['why']}" for each in missing])
+        waiting: dict[str, list[str]] = {}
+        for check in self.document["checks"]["needs_data"]:
+            waiting.setdefault(check["reason"], []).append(check["rule"])
+        yield from self._listed("Not judged yet", [f"{', '.join(rules)}: {why}" for why, rules in waiting.items()])
+
+    def _listed(self, title: str, items: Sequence[str]) -> Iterator[RenderableType]:
+        if items:
+            yield self._say(title, "bold")
+        for line in (*map(self._say, items[:_MOST_MISSING]), *self._more(len(items) - _MOST_MISSING)):
+            yield Padding(line, (0, 0, 0, 2))
+
+    def _end(self) -> Iterator[RenderableType]:
+        counts = self.document["counts"]
+        found = [words.count(counts[name], name) for name in ("error", "warning", "note") if counts[name]]
+        checks = [f"{words.count(counts['passed'], 'check')} passed"]
+        if counts["needs_data"]:
+            checks.append(f"{counts['needs_data']} not yet possible")
+        if counts["not_applicable"]:
+            checks.append(f"{counts['not_applicable']} did not apply")
+        yield self._say(f"{', '.join(found) or 'No findings'}. {', '.join(checks)}.")
+        if self.document["findings"]:
+            rule = self.document["findings"][0]["rule"]
+            yield self._say("Learn: ", "dim") + self._say(f"gradscope explain {rule}")
+        yield self._say("Next:  ", "dim") + self._say(self.document["next_command"], "bold")
+
+
+def _latest(latest: Document) -> tuple[str, str]:
+    """The value and, where it is not finite, the last one that was."""
+    value, last = latest["value"], latest["last_finite"]
+    if value is not None:
+        return words.number(value), ""
+    known = latest["value_words"]
+    return known, f"last {words.number(last)} at {words.step(latest['last_finite_step'])}" if last is not None else ""
+
+
+def _count(count: Document, noun: str) -> tuple[str, str]:
+    return (f"{count['number']:,} of {count['of']:,} {noun}", "") if count["of"] else (f"no {noun} seen", "")
+
+
+def _where(layers: Sequence[str], most: int) -> str:
+    if not layers:
+        return "the whole model"
+    rest = len(layers) - most
+    return ", ".join(layers[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _evidence(evidence: Document) -> str:
+    value = evidence["value_words"] if evidence["value"] is None else words.number(evidence["value"])
+    said = f"{evidence['name']}: {value}{' ' + evidence['unit'] if evidence['unit'] else ''}"
+    judged = [] if evidence["threshold"] is None else [f"threshold {words.number(evidence['threshold'])}"]
+    judged += [f"healthy {evidence['healthy']}".replace(" ", "\N{NO-BREAK SPACE}")] if evidence["healthy"] else []
+    return f"{said} ({', '.join(judged)})" if judged else said
+
+
+def _strip(content: dict[str, Any]) -> Strip:
+    said = content.get("values_words", {})
+    places = range(len(content["values"]))
+    return Strip(
+        content["layer"], tuple(content["steps"]), tuple(content["values"]), tuple(said.get(str(i)) for i in places)
+    )

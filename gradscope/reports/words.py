@@ -1,0 +1,126 @@
+"""The words, shapes and digits that all formats share, so that terminal, page and JSON say the same."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+from gradscope.records import Severity, VerdictName
+
+VERDICT_WORDS: dict[VerdictName, str] = {
+    "healthy": "Healthy",
+    "watch": "Watch",
+    "unhealthy": "Unhealthy",
+    "broken": "Broken",
+    "not-enough-data": "Not enough data yet",
+}
+VERDICT_SEVERITY: dict[VerdictName, Severity | None] = {
+    "healthy": None,
+    "watch": "warning",
+    "unhealthy": "error",
+    "broken": "error",
+    "not-enough-data": "note",
+}
+# Never colour alone. The second is for streams that cannot show the first.
+SHAPES: dict[Severity | None, tuple[str, str]] = {
+    "error": ("▲", "[X]"),
+    "warning": ("■", "[!]"),
+    "note": ("●", "[i]"),
+    None: ("✓", "[ok]"),
+}
+_ASCII = str.maketrans(
+    {
+        "…": "...",
+        "‖": "||",
+        "−": "-",
+        "–": "-",
+        "—": "-",
+        "·": "-",
+        "×": "x",
+        "→": "->",
+        "←": "<-",
+        "≤": "<=",
+        "≥": ">=",
+        "≈": "~",
+        "±": "+-",
+        "√": "sqrt",
+        "∂": "d",
+        "Δ": "d",
+        "δ": "d",
+        "²": "^2",
+        "“": '"',
+        "”": '"',
+        "‘": "'",
+        "’": "'",
+        "\N{NO-BREAK SPACE}": " ",
+        **dict(SHAPES.values()),
+    }
+)
+
+
+def number(value: float) -> str:
+    """A number with 3 significant digits; NaN and Inf as words.
+
+    Example:
+        >>> number(0.012345), number(1234567.0), number(float("-inf"))
+        ('0.0123', '1.23e+06', '-Inf')
+    """
+    return f"{value:.3g}" if math.isfinite(value) else non_finite_word(value)
+
+
+def non_finite_word(value: float) -> str:
+    """NaN, Inf or -Inf."""
+    if math.isnan(value):
+        return "NaN"
+    return "Inf" if value > 0 else "-Inf"
+
+
+def step(value: int) -> str:
+    """A step as people read it.
+
+    Example:
+        >>> step(1143)
+        'step 1,143'
+    """
+    return f"step {value:,}"
+
+
+def count(amount: int, noun: str) -> str:
+    """An amount with its noun.
+
+    Example:
+        >>> count(1, "error"), count(2, "error")
+        ('1 error', '2 errors')
+    """
+    return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+
+
+def harmless(text: str, keep: str = "") -> str:
+    r"""Text of the user with everything that could steer a terminal spelled out instead.
+
+    Control characters (so every ANSI escape), direction overrides, invisible and lone surrogate characters become
+    their escapes. Those in `keep` stay, e.g. the line ends of code.
+
+    Example:
+        >>> harmless("layers.\x1b[31m0\n")
+        'layers.\\x1b[31m0\\n'
+    """
+    return "".join(_escape(char) if _steers(char) and char not in keep else char for char in text)
+
+
+def _steers(char: str) -> bool:
+    return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def ascii_only(text: str) -> str:
+    r"""The text in ASCII: our own signs by their look, everything else by its escape.
+
+    Example:
+        >>> ascii_only("▲ ‖g‖ ≤ 0.1 … 20 in größe")
+        '[X] ||g|| <= 0.1 ... 20 in gr\\xf6\\xdfe'
+    """
+    return text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
