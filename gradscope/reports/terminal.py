@@ -101,8 +101,8 @@ class _Page:
     def _verdict(self) -> Iterator[RenderableType]:
         verdict = cast(VerdictName, self.document["verdict"])
         severity = words.VERDICT_SEVERITY[verdict]
-        line = self._shape(severity) + Text(" ") + self._say(words.VERDICT_WORDS[verdict], _STYLES[severity])
-        yield line + Text(": ") + self._say(self.document["headline"], "bold")
+        word = self._say(words.VERDICT_WORDS[verdict], _STYLES[severity])
+        yield Text.assemble(self._shape(severity), " ", word, ": ", self._say(self.document["headline"], "bold"))
         run = self.document["run"]
         states = {"recording": "still recording", "stopped": "stopped early", "ended": "ended"}
         facts = [
@@ -144,7 +144,7 @@ class _Page:
             severity = cast(Severity, finding["severity"])
             table.add_row(
                 self._say(finding["number"], "bold"),
-                self._shape(severity) + Text(f" {severity}", _STYLES[severity]),
+                Text.assemble(self._shape(severity), (f" {severity}", _STYLES[severity])),
                 self._say(finding["message"]),
                 self._say(_where(finding["layers"], 1)),
                 self._say(words.step(finding["first_step"])),
@@ -161,9 +161,8 @@ class _Page:
             yield from self._finding(finding)
 
     def _finding(self, finding: Document) -> Iterator[RenderableType]:
-        yield (
-            self._say(finding["number"], _STYLES[finding["severity"]]) + Text(" ") + self._say(finding["rule"], "bold")
-        )
+        number = self._say(finding["number"], _STYLES[finding["severity"]])
+        yield Text.assemble(number, " ", self._say(finding["rule"], "bold"))
         seen = f"{words.step(finding['first_step'])} to {finding['last_step']:,}"
         yield from self._labelled("where", self._say(_where(finding["layers"], _MOST_LAYERS)))
         yield from self._labelled("when", self._say(seen))
@@ -187,12 +186,13 @@ class _Page:
         grade = (
             "most likely" if position == 0 and confidence >= 0.5 else "possibly" if position == 0 else "also possible"
         )
-        return self._say(f"{grade} ({confidence:.0%}): ".replace("%", " %"), "dim") + self._say(cause["explanation"])
+        share = f"{confidence:.0%}".replace("%", " %")
+        return Text.assemble(self._say(f"{grade} ({share}): ", "dim"), self._say(cause["explanation"]))
 
     def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
         measured = suggestion["basis"] == "measured"
-        title = self._say(f"{position}. {suggestion['title']} ", "bold")
-        title += self._say(f"[{suggestion['basis']}]", "green" if measured else "dim")
+        basis = self._say(f"[{suggestion['basis']}]", "green" if measured else "dim")
+        title = Text.assemble(self._say(f"{position}. {suggestion['title']} ", "bold"), basis)
         lines = [title, self._say(suggestion["why"])]
         if outcome := suggestion["trial"].get("outcome"):
             lines.append(self._say(str(outcome)))
@@ -202,7 +202,7 @@ class _Page:
         if suggestion["code"]:
             code = self._say(suggestion["code"].expandtabs(4).strip("\n"), "cyan", keep="\n")
             for line in code.split("\n"):
-                yield Text(" " * 17, no_wrap=True, overflow="ignore") + line
+                yield Text.assemble(" " * 17, line, no_wrap=True, overflow="ignore")
 
     def _strips(self) -> Iterator[RenderableType]:
         shown = [_strip(each) for each in self.document["strips"]]
@@ -251,8 +251,8 @@ class _Page:
         yield self._say(f"{', '.join(found) or 'No findings'}. {', '.join(checks)}.")
         if self.document["findings"]:
             rule = self.document["findings"][0]["rule"]
-            yield self._say("Learn: ", "dim") + self._say(f"gradscope explain {rule}")
-        yield self._say("Next:  ", "dim") + self._say(self.document["next_command"], "bold")
+            yield Text.assemble(self._say("Learn: ", "dim"), self._say(f"gradscope explain {rule}"))
+        yield Text.assemble(self._say("Next:  ", "dim"), self._say(self.document["next_command"], "bold"))
 
 
 def _latest(latest: Document) -> tuple[str, str]:
@@ -279,7 +279,7 @@ def _evidence(evidence: Document) -> str:
     value = evidence["value_words"] if evidence["value"] is None else words.number(evidence["value"])
     said = f"{evidence['name']}: {value}{' ' + evidence['unit'] if evidence['unit'] else ''}"
     judged = [] if evidence["threshold"] is None else [f"threshold {words.number(evidence['threshold'])}"]
-    judged += [f"healthy {evidence['healthy']}".replace(" ", "\N{NO-BREAK SPACE}")] if evidence["healthy"] else []
+    judged += [f"healthy {evidence['healthy']}"] if evidence["healthy"] else []
     return f"{said} ({', '.join(judged)})" if judged else said
 
 
