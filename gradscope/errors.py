@@ -12,7 +12,9 @@
     │   ├── RunExists               the folder already holds another run
     │   └── RunNotWritable          the folder cannot be written
     ├── CatalogueError          two rules or remedies share one id
-    ├── UnknownId               no rule has this id
+    ├── UnknownId               no rule or demo has this id
+    ├── ReportNotWritable       the report's file cannot be written
+    ├── MissingPackage          an optional part needs a package that is not installed
     ├── AddressInUse            the dashboard's port is taken
     └── UnsafeHost              the dashboard was asked to listen beyond this machine
 
@@ -73,10 +75,18 @@ class CatalogueError(GradScopeError):
 
 
 class UnknownId(GradScopeError, KeyError):
-    """No rule has this id."""
+    """No rule or demo has this id."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the text in quotes
+
+
+class ReportNotWritable(GradScopeError, OSError):
+    """The report's file cannot be written."""
+
+
+class MissingPackage(GradScopeError, ImportError):
+    """An optional part needs a package that is not installed."""
 
 
 class AddressInUse(GradScopeError):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import gradscope
+from gradscope import __version__
 from gradscope.records import SEVERITIES, Check, Diagnosis, Finding, Run, RunInfo
 from gradscope.reports.numbers import Count, HeadlineNumbers, Latest, headline_numbers
 from gradscope.reports.strips import Strip, strips
@@ -36,7 +36,7 @@ def document(run: Run, diagnosis: Diagnosis, folder: Path | None = None) -> Docu
     signals = Signals(run)
     return {
         "schema_version": SCHEMA_VERSION,
-        "gradscope": gradscope.__version__,
+        "gradscope": __version__,
         "run": _run(run, len(signals.steps), folder),
         "verdict": diagnosis.verdict,
         "headline": diagnosis.headline,
@@ -58,7 +58,7 @@ def error_document(error: Exception) -> Document:
     """The envelope of a report that could not be made."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "gradscope": gradscope.__version__,
+        "gradscope": __version__,
         "error": {"kind": type(error).__name__, "message": str(error)},
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from gradscope.records import Diagnosis
 from gradscope.reports.numbers import HEALTHY_GAIN
+from gradscope.reports.words import limit
 from gradscope.signals import Signals
 
 MOST_LAYERS = 6
@@ -76,11 +77,11 @@ def _strip(signals: Signals, layer: int) -> Strip:
     return thin(whole, MOST_STEPS)
 
 
-def thin(strip: Strip, limit: int) -> Strip:
-    """At most `limit` steps of a strip, spread evenly: of each stretch the step that is farthest from healthy."""
-    if len(strip.steps) <= limit:
+def thin(strip: Strip, most: int) -> Strip:
+    """At most `most` steps of a strip, spread evenly: of each stretch the step that is farthest from healthy."""
+    if len(strip.steps) <= most:
         return strip
-    stretches = np.array_split(np.arange(len(strip.steps)), limit)
+    stretches = np.array_split(np.arange(len(strip.steps)), most)
     kept = [max(map(int, stretch), key=lambda i: _badness(strip.values[i], strip.words[i])) for stretch in stretches]
     return Strip(
         strip.layer,
@@ -123,9 +124,9 @@ def legend(shown: Sequence[Strip], blocks: str = BLOCKS) -> str:
     """What the characters of these sparklines mean; signs that none of them uses are left out."""
     lowest, highest = HEALTHY_GAIN
     parts = [
-        f"{blocks[3]}{blocks[4]} healthy ({lowest:g} to {highest:g})",
-        f"{blocks[0]} under {EDGES[0]:g}",
-        f"{blocks[-1]} over {EDGES[-1]:g}",
+        f"{blocks[3]}{blocks[4]} healthy ({limit(lowest)} to {limit(highest)})",
+        f"{blocks[0]} under {limit(EDGES[0])}",
+        f"{blocks[-1]} over {limit(EDGES[-1])}",
     ]
     values = [value for strip in shown for value in strip.values]
     words = {word for strip in shown for word in strip.words if word}

@@ -34,6 +34,22 @@ def render(document: Document, look: Look | None = None) -> str:
         look: how the stream wants it, see `look_of`.
     """
     look = look or Look()
+    page = _Page(document, look)
+    return _print(Group(*_apart([list(section()) for section in page.sections])), look)
+
+
+def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Look) -> str:
+    """A plain table as text, ending in a line end; the last column wraps."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns[:-1]:
+        table.add_column(column, no_wrap=True, style="bold")
+    table.add_column(columns[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(text if look.unicode else words.ascii_only(text)) for text in row))
+    return _print(table, look)
+
+
+def _print(content: RenderableType, look: Look) -> str:
     stream = io.StringIO()
     console = Console(
         file=stream,
@@ -47,9 +63,7 @@ def render(document: Document, look: Look | None = None) -> str:
         emoji=False,
         _environ={},  # `look` has decided already
     )
-    page = _Page(document, look)
-    # uncropped: everything wraps by itself but code, which nobody could paste when it is cut
-    console.print(Group(*_apart([list(section()) for section in page.sections])), crop=False)
+    console.print(content, crop=False)  # everything wraps by itself but code, which nobody could paste when cut
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
@@ -164,6 +178,8 @@ class _Page:
         number = self._say(finding["number"], _STYLES[finding["severity"]])
         yield Text.assemble(number, " ", self._say(finding["rule"], "bold"))
         seen = f"{words.step(finding['first_step'])} to {finding['last_step']:,}"
+        if finding["last_step"] == self.document["run"]["last_step"]:
+            seen += ", the newest"
         yield from self._labelled("where", self._say(_where(finding["layers"], _MOST_LAYERS)))
         yield from self._labelled("when", self._say(seen))
         evidence, causes, suggestions = finding["evidence"], finding["causes"], finding["suggestions"]
@@ -245,9 +261,9 @@ class _Page:
         found = [words.count(counts[name], name) for name in ("error", "warning", "note") if counts[name]]
         checks = [f"{words.count(counts['passed'], 'check')} passed"]
         if counts["needs_data"]:
-            checks.append(f"{counts['needs_data']} not yet possible")
+            checks.append(f"{counts['needs_data']} waiting for more data")
         if counts["not_applicable"]:
-            checks.append(f"{counts['not_applicable']} did not apply")
+            checks.append(f"{counts['not_applicable']} not applicable")
         yield self._say(f"{', '.join(found) or 'No findings'}. {', '.join(checks)}.")
         if self.document["findings"]:
             rule = self.document["findings"][0]["rule"]
@@ -278,7 +294,7 @@ def _where(layers: Sequence[str], most: int) -> str:
 def _evidence(evidence: Document) -> str:
     value = evidence["value_words"] if evidence["value"] is None else words.number(evidence["value"])
     said = f"{evidence['name']}: {value}{' ' + evidence['unit'] if evidence['unit'] else ''}"
-    judged = [] if evidence["threshold"] is None else [f"threshold {words.number(evidence['threshold'])}"]
+    judged = [] if evidence["threshold"] is None else [f"threshold {words.limit(evidence['threshold'])}"]
     judged += [f"healthy {evidence['healthy']}"] if evidence["healthy"] else []
     return f"{said} ({', '.join(judged)})" if judged else said
 

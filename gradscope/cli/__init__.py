@@ -1,0 +1,97 @@
+"""The command line. One file is one command: parse, read, call one function, print.
+
+A command is a module of this package with `HELP` (one line), `arguments(parser)` and `run(options) -> int`; it is
+found by itself and imports what is slow inside `run`. Modules that are no commands begin with an underscore.
+
+Results go to stdout, everything else to stderr.
+
+Example:
+    >>> main(["rules", "--color", "never"])  # doctest: +SKIP
+    0
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from gradscope import __version__
+from gradscope.cli._exit_codes import BROKEN_PIPE, INTERNAL_ERROR, INTERRUPTED, USAGE
+from gradscope.errors import GradScopeError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code.
+
+    Args:
+        arguments: as typed after `gradscope`; those of the process when not given.
+    """
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()  # a broken pipe is to be met here, not at the interpreter's end
+    except BrokenPipeError:
+        _discard_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    _tolerate_any_text()
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    try:
+        return int(options.run(options))
+    except GradScopeError as error:
+        print(f"gradscope: {error}", file=sys.stderr)
+        return error.exit_code
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print(
+            "gradscope: this is an error of GradScope itself; please report it with the lines above.", file=sys.stderr
+        )
+        return INTERNAL_ERROR
+
+
+def commands() -> dict[str, ModuleType]:
+    """The modules of all commands by name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gradscope", description="A doctor for neural-network training.")
+    parser.add_argument("--version", action="version", version=f"gradscope {__version__}")
+    choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, module in commands().items():
+        command = choices.add_parser(name, help=module.HELP, description=module.__doc__)
+        module.arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def _tolerate_any_text() -> None:
+    """Lets both streams spell out what their encoding cannot hold, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # a stand-in of a notebook or a test
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _discard_stdout() -> None:
+    """Points stdout at nothing, so that the interpreter's own last flush stays quiet."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

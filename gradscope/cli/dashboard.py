@@ -1,0 +1,47 @@
+"""Show runs in the browser, live while training goes on. Ctrl-C ends it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from gradscope.cli._exit_codes import INTERRUPTED
+from gradscope.cli._run_folder import add_run
+
+HELP = "show runs in the browser, live while training goes on"
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the options."""
+    add_run(parser, "RUN_OR_FOLDER", "one run, or a folder of runs (default: runs)")
+    add_address(parser)
+
+
+def add_address(parser: ArgumentParser) -> None:
+    """Adds where the page is served."""
+    parser.add_argument("--port", type=port, default=8050, help="default: 8050; 0 takes any that is free")
+    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, so that only this machine can see it")
+
+
+def port(text: str) -> int:
+    """A port number from what was typed.
+
+    Raises:
+        ValueError: it is none; argparse says so.
+    """
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise ValueError(f"expected a port between 0 and 65535, got {number}")
+    return number
+
+
+def run(options: Namespace) -> int:
+    """Serves the page until it is stopped."""
+    from gradscope.dashboard import serve
+
+    serve(options.path, options.host, options.port, announce)
+    return INTERRUPTED  # it serves until Ctrl-C
+
+
+def announce(url: str) -> None:
+    """Prints the page's address, at once: a program may wait for this line."""
+    print(url, flush=True)
