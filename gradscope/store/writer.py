@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -107,14 +108,15 @@ class RunWriter:
         """Ends the streams and closes the files; harmless when called twice or on a full disk."""
         if os.getpid() != self._process:
             return
+        full_disk = contextlib.suppress(OSError)  # what was flushed before stays readable
         for stream, file in ((self._steps, self._steps_file), (self._summaries, self._summaries_file)):
-            try:
-                if not file.closed:
+            if not file.closed:
+                with full_disk:
                     stream.close()
+            with full_disk:
                 file.close()
-            except OSError:  # a full disk: what was flushed before stays readable
-                pass
-        self._events_file.close()
+        with full_disk:
+            self._events_file.close()
 
     def _flush(self) -> None:
         for file in (self._steps_file, self._summaries_file, self._events_file):
