@@ -1,0 +1,37 @@
+"""What all tests share: runs written by hand and saved to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradscope.records import Run
+from gradscope.rules.handwritten import run as by_hand
+from gradscope.store import RunWriter
+
+SaveRun = Callable[..., Path]
+
+
+def write_run(run: Run, folder: Path) -> Path:
+    """Writes a run as a recorder would: one batch a step."""
+    writer = RunWriter(folder, run.info)
+    for position in range(len(run.steps)):
+        steps = run.steps[position : position + 1]
+        writer.write_summaries(run.summaries[run.summaries["step"] == steps["step"][0]])
+        rates = run.learning_rates[position]
+        writer.write_steps(steps, [rates[~np.isnan(rates)].tolist()])
+    for event in run.events:
+        writer.write_event(event.step, event.kind, event.data)
+    writer.close()
+    return folder
+
+
+@pytest.fixture
+def save_run(tmp_path: Path) -> SaveRun:
+    def save(run: Run | None = None, name: str = "run") -> Path:
+        return write_run(run or by_hand({"a": 1e-9, "b": 0.5, "c": 1.0}, loss=2.3), tmp_path / name)
+
+    return save
