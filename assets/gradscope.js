@@ -1,0 +1,37 @@
+// What must happen in the browser: the address, the tab's title, pausing, and noticing that the server is gone.
+window.dash_clientside = window.dash_clientside || {};
+window.dash_clientside.gradscope = {
+  // Keeps the view in the address, so that a copied link leads back to it. Replaced, not pushed: Back leaves the page.
+  address: function (run, metric, step, opened) {
+    if (!run) return;
+    const query = new URLSearchParams({ run: run });
+    if (metric && metric !== "backward-gain") query.set("metric", metric);
+    if (step && step.step !== null) query.set("step", step.step);
+    if (opened && opened.finding) query.set("finding", opened.finding);
+    if (opened && opened.layer) query.set("layer", opened.layer);
+    window.history.replaceState(window.history.state, "", window.location.pathname + "?" + query);
+  },
+  title: function (title) {
+    if (title) document.title = title;
+  },
+  pause: function (clicks) {
+    const paused = clicks % 2 === 1;
+    return [paused, paused ? "Resume" : "Pause"];
+  },
+};
+
+// Dash is silent when a request fails: the page would look alive and stand still.
+(function () {
+  const send = window.fetch;
+  window.fetch = async function (...request) {
+    const ours = String(request[0] && request[0].url ? request[0].url : request[0]).includes("_dash-update-component");
+    try {
+      const answer = await send.apply(this, request);
+      if (ours) document.documentElement.classList.remove("connection-lost");
+      return answer;
+    } catch (error) {
+      if (ours && error.name !== "AbortError") document.documentElement.classList.add("connection-lost");
+      throw error;
+    }
+  };
+})();

@@ -1,0 +1,198 @@
+"""The depth profile: how much of the gradient each layer gets at one step, from the input to the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscope.dashboard.figures.metrics import METRICS
+from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short, typed
+from gradscope.dashboard.theme import Theme
+from gradscope.reports.numbers import HEALTHY_GAIN
+from gradscope.signals import Signals
+
+_WIDEST = (-40.0, 40.0)  # decades; a sigmoid net of depth 30 reaches -26
+
+
+@dataclass(frozen=True)
+class DepthData:
+    """One value a layer at one step.
+
+    Attributes:
+        step: the recorded step; None when nothing was recorded.
+        layers: names, first layer first.
+        backward: backward gain, NaN where it is not a positive number.
+        forward: forward gain, likewise.
+        non_finite: whether the layer's gradient holds NaN or Inf.
+        zero: whether the layer's gradient is exactly 0.
+        decades: the axis' range, log10, the same at every step of the run.
+    """
+
+    step: int | None
+    layers: tuple[str, ...]
+    backward: NDArray[np.float64]
+    forward: NDArray[np.float64]
+    non_finite: NDArray[np.bool_]
+    zero: NDArray[np.bool_]
+    decades: tuple[float, float]
+
+
+def depth_data(signals: Signals, step: int | None) -> DepthData:
+    """The profile at a recorded step (the nearest one at or before `step`; None: the last one)."""
+    layers, column = signals.layers, nearest(signals.steps, step)
+    names = tuple(signals.sites[i].name for i in layers)
+    if column is None:
+        nothing = np.full(len(layers), np.nan)
+        no = np.zeros(len(layers), np.bool_)
+        return DepthData(None, names, nothing, nothing, no, no, (-2.0, 2.0))
+    metric, forward_metric = METRICS["backward-gain"], METRICS["forward-gain"]
+    backward, forward = metric.values(signals)[layers], forward_metric.values(signals)[layers]
+    return DepthData(
+        int(signals.steps[column]),
+        names,
+        _positive(backward[:, column]),
+        _positive(forward[:, column]),
+        metric.non_finite(signals)[layers, column],
+        backward[:, column] == 0,
+        _range(np.concatenate([backward.ravel(), forward.ravel()])),
+    )
+
+
+def nearest(steps: NDArray[np.int64], step: int | None) -> int | None:
+    """The column of the last recorded step at or before `step`; None when nothing was recorded."""
+    if not len(steps):
+        return None
+    return len(steps) - 1 if step is None else max(0, int(np.searchsorted(steps, step, side="right")) - 1)
+
+
+def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    known = np.log10(values[np.isfinite(values) & (values > 0)])
+    low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
+    widest_low, widest_high = _WIDEST
+    return max(widest_low, min(-2.0, np.floor(low) - 0.3)), min(widest_high, max(2.0, np.ceil(high) + 0.3))
+
+
+def draw_depth(data: DepthData, theme: Theme) -> Figure:
+    """A line for the gradient, a dashed one for the activations, the healthy band behind them."""
+    low, high = HEALTHY_GAIN
+    places = np.arange(len(data.layers), dtype=np.float64)
+    layout = frame(theme)
+    layout |= {
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 40},
+        "xaxis": axis(
+            theme,
+            title={"text": "layer, input → output", "standoff": 6},
+            showgrid=False,
+            range=[-0.5, max(len(data.layers), 1) - 0.5],
+            **_ticks(data.layers),
+        ),
+        "yaxis": axis(
+            theme,
+            type="log",
+            range=list(data.decades),
+            exponentformat="power",
+            nticks=7,
+            title={"text": "gain", "standoff": 6},
+        ),
+        "showlegend": True,
+        "legend": {
+            "orientation": "h",
+            "x": 1,
+            "xanchor": "right",
+            "y": 1.0,
+            "yanchor": "bottom",
+            "bgcolor": "rgba(0,0,0,0)",
+        },
+    }
+    layout["margin"]["t"] = 28
+    layout["shapes"].append(
+        {
+            "type": "rect",
+            "xref": "paper",
+            "yref": "y",
+            "x0": 0,
+            "x1": 1,
+            "y0": low,
+            "y1": high,
+            "fillcolor": theme.band,
+            "line": {"width": 0},
+            "layer": "below",
+        }
+    )
+    layout["annotations"].append(
+        {
+            "xref": "paper",
+            "yref": "y",
+            "x": 0.004,
+            "y": np.log10(high),
+            "xanchor": "left",
+            "yanchor": "top",
+            "showarrow": False,
+            "text": f"healthy {low:g} … {high:g}",
+            "font": {"size": 11, "color": theme.dimmed},
+        }
+    )
+    names = [plain(name) for name in data.layers]
+    return {"data": [*_lines(data, places, names, theme), *_marks(data, places, names, theme)], "layout": layout}
+
+
+def _ticks(layers: tuple[str, ...]) -> dict[str, Any]:
+    every = -(-len(layers) // 12) or 1
+    places = list(range(0, len(layers), every))
+    return {
+        "tickmode": "array",
+        "tickvals": places,
+        "ticktext": [plain(short(layers[i], 13)) for i in places],
+        "tickangle": 0,
+        "tickfont": {"size": 11},
+    }
+
+
+def _lines(data: DepthData, places: NDArray[np.float64], names: list[str], theme: Theme) -> list[Figure]:
+    styles = (
+        ("activation (forward gain)", data.forward, theme.second_line, "dash", "diamond-open"),
+        ("gradient (backward gain)", data.backward, theme.first_line, "solid", "circle"),
+    )
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": name,
+            "x": typed(places),
+            "y": typed(values),
+            "text": names,
+            "line": {"color": colour, "width": 1.6, "dash": dash},
+            "marker": {"size": 6, "symbol": symbol},
+            "hovertemplate": f"%{{text}}<br>{name} %{{y:.3g}}<extra></extra>",
+        }
+        for name, values, colour, dash, symbol in styles
+    ]
+
+
+def _marks(data: DepthData, places: NDArray[np.float64], names: list[str], theme: Theme) -> list[Figure]:
+    """Layers that have no place on a log scale: at the top those that are not finite, at the bottom the zeros."""
+    marks = (
+        ("non-finite", data.non_finite, data.decades[1] - 0.2, "x", theme.non_finite),
+        ("exactly 0", data.zero & ~data.non_finite, data.decades[0] + 0.2, "triangle-down", theme.first_line),
+    )
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": typed(places[here]),
+            "y": typed(np.full(int(here.sum()), 10.0**height)),
+            "text": [name_ for name_, shown in zip(names, here, strict=True) if shown],
+            "marker": {"size": 9, "symbol": symbol, "color": colour},
+            "hovertemplate": f"%{{text}}<br>{name}<extra></extra>",
+        }
+        for name, here, height, symbol, colour in marks
+        if here.any()
+    ]

@@ -1,0 +1,348 @@
+"""The overview's callbacks: each joins a run's snapshot with a figure or a part. `register` wires them to an app.
+
+address ──► wish ─┬─► run, metric       clock ──► version ──► refresh (everything that is drawn)
+                  ├─► step, slider                               ▲
+                  └─► drawer              step, metric, theme ───┘
+"""
+
+from __future__ import annotations
+
+import html as html_text
+import time
+from typing import Any
+
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
+from dash.exceptions import PreventUpdate
+
+from gradscope.dashboard import ids
+from gradscope.dashboard.figures.depth import depth_data, draw_depth, nearest
+from gradscope.dashboard.figures.loss import loss_data, onsets
+from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data
+from gradscope.dashboard.figures.metrics import METRICS
+from gradscope.dashboard.parts import chip, finding_drawer, findings, layer_drawer, numbers, verdict
+from gradscope.dashboard.parts.notice import no_step, notice
+from gradscope.dashboard.runs import Runs, Snapshot
+from gradscope.dashboard.theme import theme
+from gradscope.dashboard.view import parse_view
+from gradscope.dashboard.wording import duration, step
+from gradscope.errors import GradScopeError
+
+Outputs = dict[str, Any]
+
+# what `refresh` draws: name -> component and property
+DRAWN = {
+    "status": Output(ids.STATUS, "children"),
+    "tone": Output(ids.VERDICT, "className"),
+    "title": Output(ids.TITLE, "data"),
+    "next": Output(ids.NEXT, "children"),
+    "problem": Output(ids.PROBLEM, "children"),
+    "content": Output(ids.CONTENT, "style"),
+    "numbers": Output(ids.NUMBERS, "children"),
+    "findings": Output(ids.FINDINGS, "children"),
+    "checks": Output(ids.CHECKS, "children"),
+    "map": Output(ids.MAP, "figure"),
+    "map_title": Output(ids.MAP_TITLE, "children"),
+    "map_help": Output(ids.MAP_HELP, "children"),
+    "map_legend": Output(ids.MAP_LEGEND, "children"),
+    "depth": Output(ids.DEPTH, "figure"),
+    "depth_title": Output(ids.DEPTH_TITLE, "children"),
+    "interval": Output(ids.CLOCK, "interval"),
+    "shown": Output(ids.SHOWN, "data"),
+}
+
+
+def open_address(runs: Runs, search: str | None) -> tuple[str | None, str, dict[str, Any]]:
+    """The run, the metric and the wish (step and drawer) that an address asks for."""
+    names, view = runs.names(), parse_view(search)
+    run = view.run if view.run in names else (names[0] if names else None)
+    return run, view.metric, {"step": view.step, "finding": view.finding, "layer": view.layer}
+
+
+def tick(runs: Runs, run: str, paused: bool, known: dict[str, str] | None) -> tuple[Any, str, str, int]:
+    """The run's version if it changed, the chip's text and class, and whether the clock goes on (-1) or stops (0)."""
+    try:
+        stamp = runs.stamp(run)
+        snapshot = runs.peek(run) or runs.get(run)
+    except GradScopeError as error:
+        return {"run": run, "version": str(error)}, "", "chip", -1
+    version = {"run": run, "version": stamp.version}
+    stale = known is None or known != version
+    frozen = paused and known is not None and known["run"] == run
+    info, steps = snapshot.run.info, len(snapshot.run.steps)
+    text, state = chip.chip_text(info, snapshot.newest_step, steps, time.time() - stamp.written, paused)
+    goes_on = info.state == "recording" or stale
+    return (version if stale and not frozen else no_update), text, f"chip chip-{state}", -1 if goes_on else 0
+
+
+def move(
+    snapshot: Snapshot, trigger: str | None, chosen: dict[str, Any] | None, slider: int | None, wish: int | None, x: int
+) -> tuple[int, int, dict[str, Any]]:
+    """Where the step slider stands, how far it goes, and the step that is chosen (None: follow the latest).
+
+    Args:
+        snapshot: the run.
+        trigger: the component that asks.
+        chosen: the step chosen until now, and in which run.
+        slider: where the slider stands.
+        wish: the step that the address asked for.
+        x: the step of the map's cell that was clicked last.
+    """
+    steps = snapshot.signals.steps
+    last = len(steps) - 1
+    asked = chosen["step"] if chosen and chosen["run"] == snapshot.name else wish if chosen is None else None
+    here = nearest(steps, asked) or 0
+    target = {
+        ids.SLIDER: slider or 0,
+        ids.EARLIER: here - 1,
+        ids.LATER: here + 1,
+        ids.LATEST: last,
+        ids.MAP: nearest(steps, x) or 0,
+    }.get(trigger or "")
+    if target is not None:
+        here = max(0, min(target, last))
+        asked = None if here >= last else int(steps[here])
+    return here, max(last, 1), {"run": snapshot.name, "step": asked}
+
+
+def refresh(
+    runs: Runs,
+    version: dict[str, str],
+    metric: str,
+    at: dict[str, Any] | None,
+    scheme: str | None,
+    shown: Outputs | None,
+) -> Outputs:
+    """Everything of the page that is not as it should be.
+
+    Args:
+        runs: where the runs are.
+        version: what is on disk.
+        metric: what the map shows.
+        at: the step of the depth profile.
+        scheme: "light" or "dark".
+        shown: what is on the screen: for each area what it was drawn from.
+    """
+    started, outputs = time.perf_counter(), dict.fromkeys(DRAWN, no_update)
+    chosen = at["step"] if at and at["run"] == version["run"] else None
+    wanted = {"page": version, "map": [version, metric, scheme], "depth": [version, chosen, scheme]}
+    stale = {area for area, source in wanted.items() if (shown or {}).get(area) != source}
+    if not stale:
+        raise PreventUpdate
+    try:
+        snapshot = runs.get(version["run"])
+        if "page" in stale:
+            outputs |= _page(snapshot, time.time() - runs.stamp(version["run"]).written)
+        if "map" in stale:
+            outputs |= _map(snapshot, metric, scheme)
+        if "depth" in stale:
+            outputs |= _depth(snapshot, chosen, scheme)
+    except GradScopeError as error:
+        outputs |= _problem("This run cannot be read", str(error))
+    except Exception as error:  # a reader of the page must never meet a traceback
+        text = f"{type(error).__name__}: {error}. This is a fault of GradScope, not of your training; please report it."
+        outputs |= _problem("GradScope could not show this run", text)
+    sentence = outputs.pop("sentence", (shown or {}).get("sentence"))
+    if sentence == (shown or {}).get("sentence"):
+        outputs["status"] = no_update  # a screen reader announces it once
+    seconds = time.perf_counter() - started
+    return outputs | {"shown": {**wanted, "sentence": sentence}, "interval": max(1000, round(5000 * seconds))}
+
+
+def _page(snapshot: Snapshot, age: float) -> Outputs:
+    diagnosis, signals, newest = snapshot.diagnosis, snapshot.signals, snapshot.newest_step
+    recorded = int(signals.steps[-1]) if len(signals.steps) else None
+    return {
+        "status": verdict.headline(diagnosis),
+        "sentence": [diagnosis.verdict, diagnosis.headline],
+        "tone": verdict.verdict_tone(diagnosis),
+        "title": verdict.tab_title(diagnosis),
+        "next": verdict.next_step(diagnosis),
+        "problem": no_step(duration(age)) if newest is None and recorded is None else None,
+        "content": {"display": "none"} if newest is None and recorded is None else {},
+        "numbers": numbers.draw_cards(numbers.cards(snapshot.numbers, recorded)),
+        "findings": findings.finding_cards(diagnosis, signals, newest),
+        "checks": findings.checks(diagnosis),
+    }
+
+
+def _map(snapshot: Snapshot, metric_id: str, scheme: str | None) -> Outputs:
+    metric, colours = METRICS[metric_id], theme(scheme)
+    data = map_data(snapshot.signals, metric)
+    present = set(data.states.ravel().tolist())
+    legend = [
+        html.Span([html.Span(className="swatch", style={"background": colour}), words])
+        for state, (colour, words) in cell_colours(metric, colours).items()
+        if state in present
+    ]
+    return {
+        "map": draw_map(data, loss_data(snapshot.run), onsets(snapshot.diagnosis.findings), colours),
+        "map_title": f"{metric.title} by layer and step",
+        "map_help": metric.help,
+        "map_legend": legend,
+    }
+
+
+def _depth(snapshot: Snapshot, at: int | None, scheme: str | None) -> Outputs:
+    data = depth_data(snapshot.signals, at)
+    title = "Depth profile" if data.step is None else f"Depth profile at step {step(data.step)}"
+    return {"depth": draw_depth(data, theme(scheme)), "depth_title": title}
+
+
+def _problem(title: str, text: str) -> Outputs:
+    return {
+        "status": [html.P("▲ No verdict", className="verdict-word"), html.H1(title, id=ids.HEADLINE)],
+        "sentence": [title, text],
+        "tone": "verdict tone-error",
+        "title": "▲ No verdict · gradscope",
+        "next": [],
+        "problem": notice("What happened", text),
+        "content": {"display": "none"},
+    }
+
+
+def open_drawer(trigger: Any, wish: dict[str, Any] | None, cell: str | None) -> dict[str, Any] | None:
+    """What the drawer should show: `{"finding": …}`, `{"layer": …}`, or None for nothing.
+
+    Args:
+        trigger: the id of the component that asks.
+        wish: what the address asked for.
+        cell: the layer of the map's cell that was clicked last.
+    """
+    if isinstance(trigger, dict):
+        return {"finding": trigger["finding"]}
+    if trigger == ids.MAP:
+        return {"layer": cell} if cell is not None else None
+    if trigger == ids.WISH and wish:
+        kind = "finding" if wish["finding"] else "layer"
+        return {kind: wish[kind]} if wish[kind] else None
+    return None
+
+
+def drawer_content(snapshot: Snapshot, wanted: dict[str, Any], at: int | None) -> tuple[Any, Any]:
+    """The drawer's title and content."""
+    if "finding" in wanted:
+        finding = finding_drawer.find(snapshot.diagnosis, wanted["finding"])
+        if finding is not None:
+            body = finding_drawer.finding_body(finding, snapshot.diagnosis, snapshot.newest_step)
+            return finding_drawer.finding_title(wanted["finding"], finding), body
+        return "Not found", [html.P(f"This run has no finding {wanted['finding']}; it may have healed.")]
+    layer = layer_drawer.layer_numbers(snapshot.signals, wanted["layer"], at)
+    if layer is None:
+        return "Not found", [html.P(f"This run has no layer {wanted['layer']!r}.")]
+    return layer_drawer.layer_title(layer), layer_drawer.layer_body(layer, snapshot.diagnosis)
+
+
+def clicked_cell(click: dict[str, Any] | None) -> tuple[str | None, int]:
+    """The layer and step of a click on the map; the layer is None for a click on the loss."""
+    point = (click or {}).get("points", [{}])[0]
+    row = point.get("y")
+    name = html_text.unescape(row).split(" … ")[0] if isinstance(row, str) else None
+    return name, round(point.get("x", 0))
+
+
+def register(app: Dash, runs: Runs) -> None:
+    """Wires the callbacks to an app."""
+
+    @app.callback(
+        Output(ids.RUN, "value"), Output(ids.METRIC, "value"), Output(ids.WISH, "data"), Input(ids.URL, "search")
+    )
+    def _open_address(search: str | None) -> Any:
+        if search is None:  # the address is known once the page is mounted
+            raise PreventUpdate
+        return open_address(runs, search)
+
+    @app.callback(
+        Output(ids.VERSION, "data"),
+        Output(ids.CHIP, "children"),
+        Output(ids.CHIP, "className"),
+        Output(ids.CLOCK, "max_intervals"),
+        Input(ids.CLOCK, "n_intervals"),
+        Input(ids.RUN, "value"),
+        Input(ids.PAUSED, "data"),
+        State(ids.VERSION, "data"),
+    )
+    def _tick(_: int, run: str | None, paused: bool, known: dict[str, str] | None) -> Any:
+        if run is None:
+            raise PreventUpdate
+        return tick(runs, run, bool(paused), known)
+
+    @app.callback(
+        output=DRAWN,
+        inputs={
+            "version": Input(ids.VERSION, "data"),
+            "metric": Input(ids.METRIC, "value"),
+            "at": Input(ids.STEP, "data"),
+            "scheme": Input(ids.THEME, "computedColorScheme"),
+            "shown": State(ids.SHOWN, "data"),
+        },
+        running=[(Output(ids.CLOCK, "disabled"), True, False)],  # else a slow answer is overtaken for ever
+    )
+    def _refresh(version: Any, metric: str, at: Any, scheme: str | None, shown: Any) -> Any:
+        if version is None or scheme is None:
+            raise PreventUpdate
+        return refresh(runs, version, metric, at, scheme, shown)
+
+    @app.callback(
+        Output(ids.SLIDER, "value"),
+        Output(ids.SLIDER, "max"),
+        Output(ids.STEP, "data"),
+        Input(ids.VERSION, "data"),
+        Input(ids.SLIDER, "value"),
+        Input(ids.EARLIER, "n_clicks"),
+        Input(ids.LATER, "n_clicks"),
+        Input(ids.LATEST, "n_clicks"),
+        Input(ids.MAP, "clickData"),
+        State(ids.WISH, "data"),
+        State(ids.STEP, "data"),
+        prevent_initial_call=True,
+    )
+    def _move(version: Any, slider: Any, _1: int, _2: int, _3: int, click: Any, wish: Any, chosen: Any) -> Any:
+        snapshot = _snapshot(runs, version["run"] if version else None)
+        return move(snapshot, ctx.triggered_id, chosen, slider, (wish or {}).get("step"), clicked_cell(click)[1])
+
+    @app.callback(
+        Output(ids.OPENED, "data"),
+        Output(ids.DRAWER, "opened"),
+        Output(ids.DRAWER, "title"),
+        Output(ids.DRAWER_BODY, "children"),
+        Input(ids.WISH, "data"),
+        Input({"type": "open-finding", "finding": ALL, "place": ALL}, "n_clicks"),
+        Input(ids.MAP, "clickData"),
+        Input(ids.DRAWER, "opened"),
+        State(ids.RUN, "value"),
+        State(ids.STEP, "data"),
+        prevent_initial_call=True,
+    )
+    def _open_drawer(wish: Any, _: list[int], click: Any, opened: bool, run: str | None, chosen: Any) -> Any:
+        trigger = ctx.triggered_id
+        if isinstance(trigger, dict) and not ctx.triggered[0]["value"]:  # a button that was just drawn
+            raise PreventUpdate
+        if trigger == ids.DRAWER:
+            return (no_update,) * 4 if opened else (None, no_update, no_update, no_update)
+        cell, x = clicked_cell(click)
+        wanted = open_drawer(trigger, wish, cell)
+        if wanted is None:
+            raise PreventUpdate
+        at = (
+            x if trigger == ids.MAP else (wish or {}).get("step") if trigger == ids.WISH else (chosen or {}).get("step")
+        )
+        return wanted, True, *drawer_content(_snapshot(runs, run), wanted, at)
+
+    for function, output, inputs in (
+        ("address", None, [(ids.RUN, "value"), (ids.METRIC, "value"), (ids.STEP, "data"), (ids.OPENED, "data")]),
+        ("title", None, [(ids.TITLE, "data")]),
+        ("pause", [Output(ids.PAUSED, "data"), Output(ids.PAUSE, "children")], [(ids.PAUSE, "n_clicks")]),
+    ):
+        wiring = [Input(*component) for component in inputs]
+        app.clientside_callback(  # type: ignore[no-untyped-call]
+            ClientsideFunction("gradscope", function), *(output or []), *wiring
+        )
+
+
+def _snapshot(runs: Runs, run: str | None) -> Snapshot:
+    if run is None:
+        raise PreventUpdate
+    try:
+        return runs.get(run)
+    except GradScopeError:  # `refresh` says it
+        raise PreventUpdate from None

@@ -1,0 +1,1 @@
+"""What pages are made of: one file a part, each a function from plain values to components."""

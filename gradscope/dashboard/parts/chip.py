@@ -1,0 +1,31 @@
+"""The live chip: whether the run still grows."""
+
+from __future__ import annotations
+
+from gradscope.dashboard.wording import duration, plural, step
+from gradscope.records import RunInfo
+
+STALE_AFTER = 60.0  # seconds without a write
+
+
+def chip_text(info: RunInfo, newest_step: int | None, steps: int, age: float, paused: bool) -> tuple[str, str]:
+    """The chip's text and its state: "live", "paused", "stale", "ended" or "stopped".
+
+    Args:
+        info: of the run.
+        newest_step: the last step shown.
+        steps: how many steps the run has.
+        age: seconds since the run's files were last written.
+        paused: whether the page stands still.
+    """
+    if info.state == "ended":
+        return f"✓ ended · {plural(steps, 'step')}", "ended"
+    if info.state == "stopped":
+        return f"■ recording stopped at step {step(newest_step)}", "stopped"
+    if paused:
+        return f"‖ paused at step {step(newest_step)}", "paused"
+    if age > STALE_AFTER:
+        return f"○ nothing new for {duration(age)} · step {step(newest_step)}", "stale"
+    if newest_step is None:
+        return f"● live · no step yet · {duration(age)} ago", "live"
+    return f"● live · step {step(newest_step)} · {duration(age)} ago", "live"

@@ -1,0 +1,85 @@
+"""The findings, most likely root cause first; then what passed and what could not be seen."""
+
+from __future__ import annotations
+
+from dash import html
+
+from gradscope.dashboard import ids
+from gradscope.dashboard.figures.sparkline import draw_sparkline, sparkline_data
+from gradscope.dashboard.parts.aria import aria
+from gradscope.dashboard.parts.tag import effect_tag, severity_tag
+from gradscope.dashboard.wording import CHECK_WORDS, checks_summary, plural, when, where
+from gradscope.records import Diagnosis, Finding
+from gradscope.signals import Signals
+
+
+def finding_cards(diagnosis: Diagnosis, signals: Signals, newest_step: int | None) -> list[html.Li]:
+    """One button a finding; a sentence when there is none."""
+    if not diagnosis.findings:
+        waiting = diagnosis.verdict == "not-enough-data"
+        text = "No finding yet: the checks below wait for more steps." if waiting else "Nothing found."
+        return [html.Li(text, className="card nothing")]
+    return [
+        html.Li(_card(f"F{number}", finding, signals, newest_step), key=f"F{number}")
+        for number, finding in enumerate(diagnosis.findings, 1)
+    ]
+
+
+def _card(number: str, finding: Finding, signals: Signals, newest_step: int | None) -> html.Button:
+    line = sparkline_data(signals, finding)
+    image = draw_sparkline(line)
+    best = finding.suggestions[0] if finding.suggestions else None
+    return html.Button(
+        [
+            html.Span(
+                [
+                    severity_tag(finding.severity),
+                    html.Span(f" · {number} · {when(finding, newest_step)}", className="dimmed"),
+                ],
+                className="finding-head",
+            ),
+            html.Span(finding.message, className="finding-message"),
+            html.Span(
+                [
+                    html.Span(where(finding.layers), className="mono finding-where"),
+                    html.Img(src=image, alt=line.what, className="sparkline") if image else None,
+                ],
+                className="finding-place",
+            ),
+            html.Span(["Fix: ", best.title, " ", effect_tag(best)], className="finding-fix") if best else None,
+        ],
+        id=ids.opener(number, "card"),
+        className=f"card finding bar-{finding.severity}",
+        n_clicks=0,
+        type="button",
+        **aria(haspopup="dialog"),
+    )
+
+
+def checks(diagnosis: Diagnosis) -> list[html.Details]:
+    """What was examined without a finding, and what was not observed; both folded."""
+    folded = []
+    if diagnosis.passed:
+        order = sorted(diagnosis.passed, key=lambda check: (list(CHECK_WORDS).index(check.outcome), check.rule))
+        items = [
+            html.Li(
+                [
+                    html.Span("✓ " if check.outcome == "passed" else "○ ", **aria(hidden="true")),
+                    html.Span(check.rule, className="mono"),
+                    html.Span(
+                        f" {CHECK_WORDS[check.outcome]}{': ' + check.reason if check.reason else ''}",
+                        className="dimmed",
+                    ),
+                ]
+            )
+            for check in order
+        ]
+        folded.append(html.Details([html.Summary(checks_summary(diagnosis.passed)), html.Ul(items)], className="card"))
+    if diagnosis.not_observed:
+        unseen = [
+            html.Li([html.Span(missing.what, className="mono"), html.Span(f": {missing.why}", className="dimmed")])
+            for missing in diagnosis.not_observed
+        ]
+        summary = f"{plural(len(unseen), 'thing')} not observed"
+        folded.append(html.Details([html.Summary(summary), html.Ul(unseen)], className="card"))
+    return folded

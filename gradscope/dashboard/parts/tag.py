@@ -1,0 +1,24 @@
+"""The tags of severity and of effect: a shape and a word, never a colour alone."""
+
+from __future__ import annotations
+
+from dash import html
+
+from gradscope.dashboard.parts.aria import aria
+from gradscope.dashboard.wording import SEVERITY_SHAPES, SEVERITY_WORDS
+from gradscope.records import Severity, Suggestion
+
+
+def severity_tag(severity: Severity) -> html.Span:
+    """`▲ Error`."""
+    return html.Span(
+        [html.Span(SEVERITY_SHAPES[severity], **aria(hidden="true")), f" {SEVERITY_WORDS[severity]}"],
+        className=f"severity tone-{severity}",
+    )
+
+
+def effect_tag(suggestion: Suggestion) -> html.Span:
+    """`✓ measured` where a trial of this run is on record, else `estimate`."""
+    if suggestion.trial is None:
+        return html.Span("estimate", className="tag tag-estimate", title="Not tried on this training yet")
+    return html.Span("✓ measured", className="tag tag-measured", title="Tried on this training, beside controls")
