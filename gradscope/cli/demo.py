@@ -55,7 +55,7 @@ def _run_script(file: Path) -> None:
     try:
         runpy.run_path(str(file), run_name="__main__")
     except ModuleNotFoundError as error:
-        if error.name != "sklearn":
+        if (error.name or "").partition(".")[0] != "sklearn":
             raise
         raise MissingPackage(
             "the demo needs scikit-learn for its data, and it is not installed. "

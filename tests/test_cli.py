@@ -1,0 +1,394 @@
+"""The command line, mostly as a user runs it: in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from gradscope import __version__, cli
+from gradscope.cli import main
+from gradscope.cli.demo import demos
+from gradscope.cli.explain import unknown
+from tests.conftest import SaveRun
+
+needs_catalogue = pytest.mark.skipif(
+    importlib.util.find_spec("gradscope.catalogue") is None, reason="the catalogue is not built yet"
+)
+
+
+def _environment(**changes: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    return {**kept, "PYTHONWARNINGS": "error", "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8", **changes}
+
+
+def _gradscope(
+    *arguments: str | Path, folder: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gradscope", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=folder,
+        env=_environment(**environment),
+        check=False,
+        timeout=60,
+    )
+
+
+# the whole
+
+
+def test_version() -> None:
+    """`gradscope --version` says the version."""
+    done = _gradscope("--version")
+    assert (done.stdout, done.stderr, done.returncode) == (f"gradscope {__version__}\n", "", 0)
+
+
+def test_without_a_command_the_help_is_shown_as_an_error() -> None:
+    """`gradscope` alone lists the commands on stderr, with the exit code of a usage error."""
+    done = _gradscope()
+    assert (done.stdout, done.returncode) == ("", 2)
+    for name in cli.commands():
+        assert f"    {name}" in done.stderr
+
+
+@pytest.mark.parametrize("name", cli.commands())
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` of every command says in a sentence what it does, and what each option means."""
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    assert cli.commands()[name].__doc__ in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nope"], ["report", "--nope"], ["report", "-f", "xml"], ["dashboard", "--port", "x"]]
+)
+def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong command or option is said on stderr, exit code 2."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_an_error_of_gradscope_itself_is_exit_code_3(
+    save_run: SaveRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was not raised on purpose keeps its traceback and is told from a user's mistake."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("by hand")
+
+    monkeypatch.setattr("gradscope.diagnosis.diagnose", fail)
+    assert main(["report", str(save_run())]) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "ZeroDivisionError: by hand" in said.err
+    assert said.err.endswith("this is an error of GradScope itself; please report it with the lines above.\n")
+
+
+def test_ctrl_c_is_quiet(
+    save_run: SaveRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C ends any command with 130 and without a traceback."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gradscope.diagnosis.diagnose", interrupt)
+    assert main(["report", str(save_run())]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+# report
+
+
+def test_report_begins_with_the_verdict(save_run: SaveRun) -> None:
+    """`gradscope report RUN` prints the report on stdout, nothing on stderr, exit code 0 whatever was found."""
+    done = _gradscope("report", save_run())
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.splitlines()[1].startswith("Run by-hand: Sequential; 8 steps")
+    assert "\x1b" not in done.stdout
+
+
+def test_report_finds_the_newest_run(save_run: SaveRun) -> None:
+    """A folder of runs, `runs/latest` and no argument at all lead to a run; the report names it as short as can be."""
+    folder = save_run(name="runs/one")
+    (folder.parent / "latest").symlink_to("one")
+    for typed in ([], ["runs"], ["runs/"], ["runs/latest"], ["runs/one"]):
+        done = _gradscope("report", *typed, folder=folder.parent.parent)
+        assert done.stdout.splitlines()[-1] == "Next:  gradscope dashboard runs/one"
+
+
+def test_report_as_json_is_one_document(save_run: SaveRun) -> None:
+    """`-f json` prints one JSON document and nothing else."""
+    folder = save_run()
+    content = json.loads(_gradscope("report", folder, "-f", "json").stdout)
+    assert (content["schema_version"], content["run"]["folder"]) == (1, str(folder))
+
+
+def test_report_to_a_file(save_run: SaveRun, tmp_path: Path) -> None:
+    """`-o FILE` writes UTF-8 without colour to the file, whatever the terminal; stdout stays empty."""
+    file = tmp_path / "report.txt"
+    done = _gradscope("report", save_run(), "-o", file, PYTHONIOENCODING="ascii", FORCE_COLOR="1")
+    assert (done.stdout, done.stderr, done.returncode) == ("", f"written to {file}\n", 0)
+    assert file.read_text(encoding="utf-8") == _gradscope("report", tmp_path / "run").stdout
+
+
+def test_a_report_that_cannot_be_written_is_said(save_run: SaveRun) -> None:
+    """A file that cannot be written is named, with the reason, exit code 2."""
+    done = _gradscope("report", save_run(), "-o", "/proc/none/report")
+    assert done.stderr == (
+        "gradscope: cannot write the report to /proc/none/report: No such file or directory. Give -o another file.\n"
+    )
+    assert done.returncode == 2
+
+
+def test_a_missing_run_is_said_without_a_traceback(tmp_path: Path) -> None:
+    """An expected failure is one line on stderr that says what to do, exit code 2."""
+    done = _gradscope("report", "nowhere", folder=tmp_path)
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert done.stderr == (
+        "gradscope: no run at nowhere: there is no such folder. Runs are in `runs/` unless run_dir= says else.\n"
+    )
+
+
+def test_json_has_its_errors_in_the_same_envelope(tmp_path: Path) -> None:
+    """A program that asked for JSON gets JSON when the run cannot be read, and the exit code 2."""
+    done = _gradscope("report", tmp_path, "-f", "json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["kind"] == "NotARun"
+    assert done.stderr.startswith(f"gradscope: {tmp_path} is neither a GradScope run")
+
+
+def test_report_in_ascii_where_the_stream_is(save_run: SaveRun) -> None:
+    """A stream that is not UTF-8 gets ASCII."""
+    done = _gradscope("report", save_run(), PYTHONIOENCODING="ascii")
+    assert done.stdout.isascii()
+    assert done.stdout.startswith("[")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        ([], {}, False),
+        (["--color", "always"], {"NO_COLOR": "1"}, True),
+        ([], {"FORCE_COLOR": "1"}, True),
+        (["--color", "never"], {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_colour_is_asked_for(
+    arguments: list[str], environment: dict[str, str], expected: bool, save_run: SaveRun
+) -> None:
+    """A pipe gets colour only when it was asked for."""
+    done = _gradscope("report", save_run(), *arguments, **environment)
+    assert ("\x1b[" in done.stdout) is expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+@pytest.mark.parametrize(
+    ("environment", "expected"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_a_terminal_gets_colour(environment: dict[str, str], expected: bool, save_run: SaveRun) -> None:
+    """In a real (pseudo) terminal the report is coloured, unless NO_COLOR or TERM=dumb say no."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "gradscope", "report", str(save_run())],
+        stdout=theirs,
+        env=_environment(**{"TERM": "xterm", **environment}),
+    ):
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 65536):
+                shown += piece
+        except OSError:  # how a pseudo-terminal says that the other side is gone
+            pass
+    os.close(ours)
+    assert (b"\x1b[1" in shown) is expected
+    assert b"by-hand" in shown
+
+
+@pytest.mark.parametrize("arguments", [["report"], ["report", "-f", "json"]])
+def test_a_reader_that_went_away_is_no_error(arguments: list[str], save_run: SaveRun) -> None:
+    """`gradscope report RUN | head -1` prints no traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "gradscope", *arguments, str(save_run())]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=_environment(), check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_report_starts_without_torch_and_dash(save_run: SaveRun) -> None:
+    """Reading a run needs neither torch nor Dash, so that the report is there at once."""
+    program = (
+        "import sys\nfrom gradscope.cli import main\n"
+        f"code = main(['report', {str(save_run())!r}])\n"
+        "print(code, *sorted({'torch', 'dash', 'plotly', 'flask', 'sklearn'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "0"
+
+
+def test_help_imports_nothing_slow() -> None:
+    """The command line itself imports no numpy, no rich and no pyarrow: help is there at once."""
+    program = (
+        "import sys\nfrom gradscope.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(*sorted({'numpy', 'rich', 'pyarrow', 'torch', 'dash'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
+# dashboard
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_dashboard_prints_its_address_serves_and_stops(stop: signal.Signals, save_run: SaveRun) -> None:
+    """`gradscope dashboard RUN --port 0` prints one line, the address, at once; Ctrl-C ends it quietly with 130."""
+    command = [sys.executable, "-m", "gradscope", "dashboard", str(save_run()), "--port", "0"]
+    environment = {name: value for name, value in _environment().items() if name != "PYTHONWARNINGS"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        try:
+            with urllib.request.urlopen(address, timeout=20) as answer:
+                assert answer.status == 200
+        finally:
+            process.send_signal(stop)
+            rest, errors = process.communicate(timeout=20)
+    assert address.startswith("http://127.0.0.1:")
+    assert (rest, errors) == ("", "")
+    assert process.returncode == (130 if stop == signal.SIGINT else -signal.SIGTERM)
+
+
+def test_dashboard_says_what_it_cannot_show(tmp_path: Path) -> None:
+    """A run that is not there ends the command before anything is served."""
+    done = _gradscope("dashboard", tmp_path / "none", PYTHONWARNINGS="default")
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert done.stderr.startswith("gradscope: ")
+    assert "Traceback" not in done.stderr
+
+
+# explain, rules
+
+
+def test_an_unknown_id_comes_with_a_hint() -> None:
+    """A typing error is answered with the id that was meant, and with all there are."""
+    known = ["vanishing-gradient", "dead-units"]
+    assert unknown("rule", "Vanishing_Gradients", known) == (
+        "no rule is called 'Vanishing_Gradients'; did you mean vanishing-gradient? "
+        "There are: dead-units, vanishing-gradient."
+    )
+    assert unknown("rule", "zzz", known) == "no rule is called 'zzz'. There are: dead-units, vanishing-gradient."
+
+
+@needs_catalogue
+def test_every_rule_is_listed_and_has_a_page() -> None:
+    """`gradscope rules` lists every rule with its summary, and `gradscope explain` prints the page of each."""
+    from gradscope.catalogue import rules
+
+    table = " ".join(_gradscope("rules").stdout.split())
+    for name, rule in rules().items():
+        assert f"{name} {' '.join(rule.summary.split())}" in table
+    name = next(iter(rules()))
+    assert _gradscope("explain", name).stdout == rules()[name].page() + "\n"
+    assert _gradscope("explain", name, PYTHONIOENCODING="ascii").stdout.isascii()
+
+
+@needs_catalogue
+def test_explaining_what_is_not_there_is_an_error() -> None:
+    """An unknown id is exit code 2, with a hint."""
+    done = _gradscope("explain", "vanishing-gradeint")
+    assert (done.stdout, done.returncode) == ("", 2)
+    assert done.stderr.startswith(
+        "gradscope: no rule is called 'vanishing-gradeint'; did you mean vanishing-gradient? There are: "
+    )
+
+
+# demo
+
+_DEMO = """
+import sys
+from pathlib import Path
+from gradscope.rules.handwritten import run
+from tests.conftest import write_run
+write_run(run({"a": 1.0}), Path("runs/demo"))
+print("a diagnosis", len(sys.argv), Path(sys.argv[0]).name)
+"""
+
+
+@pytest.fixture
+def demo_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A demo that trains nothing, in the place of the real ones."""
+    script = tmp_path / "quick.py"
+    script.write_text(_DEMO)
+    monkeypatch.setattr("gradscope.cli.demo.demos", lambda: {"quick": script})
+    monkeypatch.chdir(tmp_path)
+    return script
+
+
+def test_demo_runs_a_script_and_ends(demo_script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`gradscope demo NAME --no-dashboard` runs the script, which records and prints, and ends with 0."""
+    typed = list(sys.argv)
+    assert main(["demo", "quick", "--no-dashboard"]) == 0
+    assert capsys.readouterr().out == "a diagnosis 1 quick.py\n"
+    assert sys.argv == typed
+
+
+def test_demo_serves_the_run_that_it_made(demo_script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the script, the dashboard shows its run, at the port that was asked for."""
+    served: list[object] = []
+    monkeypatch.setattr("gradscope.dashboard.serve", lambda *arguments: served.extend(arguments))
+    assert main(["demo", "quick", "--port", "1234"]) == 130
+    assert served[:3] == [demo_script.parent / "runs" / "demo", "127.0.0.1", 1234]
+
+
+def test_demo_without_its_data_says_what_to_install(
+    demo_script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without scikit-learn the demo says how to get it; another missing module is an error of ours."""
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    demo_script.write_text("import sklearn.datasets")
+    assert main(["demo", "quick", "--no-dashboard"]) == 2
+    assert capsys.readouterr().err == (
+        "gradscope: the demo needs scikit-learn for its data, and it is not installed. "
+        "Install it with `pip install 'torch-gradscope[demo]'`.\n"
+    )
+    demo_script.write_text("import no_such_module")
+    assert main(["demo", "quick", "--no-dashboard"]) == 3
+
+
+def test_an_unknown_demo_is_said(demo_script: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The demos that there are are listed."""
+    assert main(["demo", "quik"]) == 2
+    assert capsys.readouterr().err == "gradscope: no demo is called 'quik'; did you mean quick? There are: quick.\n"
+
+
+@pytest.mark.skipif(not demos(), reason="no demo is built yet")
+@pytest.mark.parametrize("name", demos())
+def test_every_demo_runs_and_says_its_verdict(name: str, tmp_path: Path) -> None:
+    """Each demo trains, records into runs/ and prints its diagnosis, within a minute and without a warning."""
+    begun = time.monotonic()
+    done = _gradscope("demo", name, "--no-dashboard", folder=tmp_path)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.strip()
+    assert _gradscope("report", folder=tmp_path).returncode == 0
+    assert time.monotonic() - begun < 60
