@@ -1,0 +1,89 @@
+"""Closed steps on their way to the store: numbers are read when the device has them, never waited for."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gradscope.recorder.parameters import Entry
+from gradscope.records import QUANTITIES, SUMMARY, SUMMARY_ROW, Rows, merge
+from gradscope.stats import HostNumber, Pending
+from gradscope.store import RunWriter
+
+
+@dataclass
+class ClosedStep:
+    """Everything of one step that is left to write."""
+
+    row: Rows  # dtype STEP, shape [1]
+    learning_rates: list[float]
+    loss: HostNumber | None = None
+    summaries: Pending | None = None
+    entries: list[Entry] = field(default_factory=list)
+    gradient_rows: list[int] = field(default_factory=list)  # whose sum is the squared gradient norm
+    clipped_rows: list[int] = field(default_factory=list)
+
+    def ready(self) -> bool:
+        """Whether reading it would not wait."""
+        return all(part is None or part.ready() for part in (self.loss, self.summaries))
+
+
+class Delivery:
+    """Writes steps in order as soon as their numbers have arrived.
+
+    Args:
+        writer: where to.
+        before_summaries: called before rows are written, so that the sites they name are on disk first.
+        saw_loss: told every observed loss.
+    """
+
+    def __init__(
+        self, writer: RunWriter, before_summaries: Callable[[], None], saw_loss: Callable[[float], None]
+    ) -> None:
+        self._writer = writer
+        self._before_summaries = before_summaries
+        self._saw_loss = saw_loss
+        self._queue: deque[ClosedStep] = deque()
+
+    def add(self, step: ClosedStep) -> None:
+        """Takes a step over and writes what is ready."""
+        self._queue.append(step)
+        self.flush(wait=False)
+
+    def flush(self, wait: bool) -> None:
+        """Writes what is ready; with `wait` everything."""
+        while self._queue and (wait or self._queue[0].ready()):
+            self._write(self._queue.popleft())
+
+    def _write(self, step: ClosedStep) -> None:
+        if step.loss is not None:
+            loss = step.loss.value()
+            step.row["loss"], step.row["has_loss"] = loss, True
+            self._saw_loss(loss)
+        if step.summaries is not None:
+            rows = step.summaries.rows()
+            step.row["gradient_norm"] = _norm(rows, step.gradient_rows)
+            step.row["clipped_gradient_norm"] = _norm(rows, step.clipped_rows)
+            self._before_summaries()
+            self._writer.write_summaries(_merged(int(step.row["step"][0]), rows, step.entries))
+        self._writer.write_steps(step.row, [step.learning_rates])
+
+
+def _norm(rows: Rows, members: list[int]) -> float:
+    return math.sqrt(rows["sum_squares"][members].sum()) if members else math.nan
+
+
+def _merged(step: int, rows: Rows, entries: list[Entry]) -> Rows:
+    """One row a site and quantity, dtype `SUMMARY_ROW`: calls and micro-batches merge here."""
+    keys = np.array([(site, QUANTITIES.index(quantity)) for site, quantity, _ in entries]).reshape(-1, 2)
+    unique, groups = np.unique(keys, axis=0, return_inverse=True)
+    summaries = merge(rows[[row for _, _, row in entries]], groups.reshape(-1), len(unique))
+    table = np.empty(len(unique), SUMMARY_ROW)
+    table["step"], table["site"], table["quantity"] = step, unique[:, 0], unique[:, 1]
+    for name in SUMMARY.names or ():
+        table[name] = summaries[name]
+    return table

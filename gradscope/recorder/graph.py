@@ -1,0 +1,187 @@
+"""Reads from the autograd graph who feeds whom: links between modules, branches, heads.
+
+A graph is walked when a forward pass calls its modules in an order not seen before; later passes of the same order
+reuse the `Plan`, in which nodes are named by the way that leads to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradscope.recorder.forward import Call, Edge, ForwardPass, Node, Plan, Port, probes_at
+from gradscope.records import Link
+
+EdgeKey = tuple[int, int]  # (id of a node, which of its outputs)
+
+
+def key(edge: Edge) -> EdgeKey:
+    """A hashable name of an edge, good while its node is alive."""
+    return id(edge[0]), edge[1]
+
+
+def signature(forward: ForwardPass) -> tuple[tuple[int, int, tuple[str, ...]], ...]:
+    """The order of calls with what each gave; two passes with one signature share a plan."""
+    return tuple((c.site, len(c.inputs), tuple(edge[0].name() for edge in c.outputs)) for c in forward.calls)
+
+
+def read_graph(forward: ForwardPass) -> Plan:
+    """Walks the graph of a finished forward pass that still holds its edges."""
+    return _Reading(forward).plan()
+
+
+class _Reading:
+    """One walk over a graph. Keeps every node that it met alive, so that ids stay unique."""
+
+    def __init__(self, forward: ForwardPass) -> None:
+        self._calls = forward.calls
+        self._number = {id(call): index for index, call in enumerate(forward.calls)}
+        self._alive: list[Node] = []
+        self._consumers: dict[EdgeKey, set[tuple[int, int]]] = {}  # edge -> (id of the node that uses it, its input)
+        self._ports: list[dict[EdgeKey, dict[tuple[int, int], Port]]] = [{} for _ in forward.calls]
+        self._plan = Plan()
+
+    def plan(self) -> Plan:
+        for number in reversed(range(len(self._calls))):  # children before their parents
+            self._read_call(number)
+        for root in (call for call in self._calls if call.parent is None):
+            for edge in root.outputs:  # the loss uses it too
+                self._consumers.setdefault(key(edge), set()).add((-1, -1))
+        for number, call in enumerate(self._calls):
+            self._find_inputs(number, call)
+        self._find_heads()
+        return self._plan
+
+    def _read_call(self, number: int) -> None:
+        """The links between the children of one call, and where it uses its inputs itself."""
+        call = self._calls[number]
+        entries = {key(edge) for edge in call.inputs}
+        made: dict[EdgeKey, list[int]] = {}
+        for child_number, child in enumerate(call.children):
+            for edge in child.outputs:
+                made.setdefault(key(edge), []).append(child_number)
+        seen: dict[tuple[int | None, int | None], tuple[str, ...]] = {}
+        targets: list[tuple[int | None, Call]] = [*enumerate(call.children), (None, call)]
+        for order, target in targets:
+            starts = target.outputs if order is None else target.inputs
+            for output, start in enumerate(starts):
+                for source, operations, way in self._walk(start, order, entries, made):
+                    if source is None:
+                        self._enter(number, order, output, way)
+                    if (source, order) not in seen or operations:
+                        seen[source, order] = operations
+        for between, operations in seen.items():
+            ends = [None if end is None else call.children[end].site for end in between]
+            if call.children:
+                self._plan.links.append(Link(call.site, ends[0], ends[1], operations))
+            elif operations:
+                self._plan.links.append(Link(call.site, None, None, operations))
+
+    def _walk(
+        self, start: Edge, order: int | None, entries: set[EdgeKey], made: dict[EdgeKey, list[int]]
+    ) -> Iterator[tuple[int | None, tuple[str, ...], tuple[EdgeKey, tuple[int, ...]]]]:
+        """Goes back from an edge to the children (before `order`) or entries that it comes from.
+
+        Yields:
+            The child's number or None for an entry; the operations on the way; the edge met and the way to it.
+        """
+        stack: list[tuple[Edge, tuple[str, ...], tuple[int, ...]]] = [(start, (), ())]
+        visited = set()
+        while stack:
+            edge, operations, way = stack.pop()
+            name = key(edge)
+            earlier = [child for child in made.get(name, ()) if order is None or child < order]
+            if earlier:
+                yield earlier[-1], operations, (name, way)
+            elif name in entries:
+                yield None, operations, (name, way)
+            elif name not in visited:
+                visited.add(name)
+                self._alive.append(edge[0])
+                for index, (node, output) in enumerate(edge[0].next_functions):
+                    if node is None or node.name().endswith("AccumulateGrad"):
+                        continue
+                    self._alive.append(node)
+                    self._consumers.setdefault((id(node), output), set()).add((id(edge[0]), index))
+                    stack.append(((node, output), (*operations, edge[0].name()), (*way, index)))
+
+    def _enter(self, number: int, order: int | None, output: int, way: tuple[EdgeKey, tuple[int, ...]]) -> None:
+        """Notes through which node inputs a call uses an edge that it was given, itself or through a child."""
+        edge, path = way
+        ports = self._ports[number].setdefault(edge, {})
+        call = self._calls[number]
+        if order is None and path:
+            node = call.outputs[output][0]
+            for index in path[:-1]:
+                node = node.next_functions[index][0]
+            ports[id(node), path[-1]] = (number, output, path[:-1], path[-1])
+        elif order is not None:
+            child = self._number[id(call.children[order])]
+            if not path:
+                ports.update(self._ports[child].get(edge, {}))
+            else:  # code of this call between its input and the child's
+                node = call.children[order].inputs[output][0]
+                for index in path[:-1]:
+                    node = node.next_functions[index][0]
+                ports[id(node), path[-1]] = (child, -1 - output, path[:-1], path[-1])
+
+    def _find_inputs(self, number: int, call: Call) -> None:
+        """Says where a call's δ_in is measured: at its input's tensor, or, when others use that too, at its ports."""
+        sites: list[int] = []
+        ports: list[Port] = []
+        shared = False
+        for edge in call.inputs:
+            mine = self._ports[number].get(key(edge), {})
+            if not mine:
+                continue
+            ports += mine.values()
+            shared |= set(mine) != self._consumers.get(key(edge), set())
+            sites += [probe.sites[0] for probe in probes_at(edge)[:1]]
+        if shared:
+            self._plan.branches[number] = ports
+        elif sites:
+            self._plan.inputs[number] = list(dict.fromkeys(sites))
+
+    def _find_heads(self) -> None:
+        """The outputs of modules with parameters that no other such module follows (DESIGN §2)."""
+        owners: dict[EdgeKey, int] = {}
+        for call in self._calls:
+            if call.own_parameters and not any(_owns_parameters(child) for child in call.children):
+                owners.update({key(edge): call.site for edge in call.outputs})
+        heads: dict[int, None] = {}
+        starts = [(edge, False) for call in self._calls if call.parent is None for edge in call.outputs]
+        visited: set[tuple[EdgeKey, bool]] = set()
+        while starts:
+            edge, followed = starts.pop()
+            if (key(edge), followed) in visited:
+                continue
+            visited.add((key(edge), followed))
+            self._alive.append(edge[0])
+            earlier_pass = [probe.sites[0] for probe in probes_at(edge) if key(edge) not in owners]
+            owner = owners.get(key(edge))
+            if followed:
+                self._plan.followed.update([owner] if owner is not None else earlier_pass)
+            elif owner is not None:
+                heads[owner] = None
+                followed = True
+            starts += [((node, nr), followed) for node, nr in edge[0].next_functions if node is not None]
+        self._plan.heads = [site for site in heads if site not in self._plan.followed]
+
+
+def _owns_parameters(call: Call) -> bool:
+    return call.own_parameters or any(_owns_parameters(child) for child in call.children)
+
+
+def node_at(forward: ForwardPass, port: Port) -> Node | None:
+    """The node that a port of a plan stands for in another pass of the same order; None when the way is another."""
+    call, output, way, _ = port
+    edges = forward.calls[call].outputs if output >= 0 else forward.calls[call].inputs
+    position = output if output >= 0 else -1 - output
+    if position >= len(edges):
+        return None
+    node = edges[position][0]
+    for index in way:
+        following = node.next_functions
+        if index >= len(following) or following[index][0] is None:
+            return None
+        node = following[index][0]
+    return node

@@ -1,0 +1,79 @@
+"""The loss of a step: handed to the scope, or seen coming out of a loss module of torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.loss import _Loss
+from torch.nn.modules.module import register_module_forward_hook
+
+from gradscope.recorder.forward import Guard
+
+
+class LossReader:
+    """Collects the losses of a step. Their mean is the step's loss, as gradient accumulation has it.
+
+    Args:
+        criterion: the module whose output is the loss; None: any loss module of torch that gives one number.
+    """
+
+    def __init__(self, criterion: nn.Module | None, guard: Guard) -> None:
+        self._criterion = criterion
+        self._guard = guard
+        self._handle: Any = None
+        self._given = False  # the user hands the loss over: no need to look for it
+        self._seen: list[torch.Tensor] = []
+        self.kinds: set[str] = set()  # class names of the loss modules that were seen
+
+    def attach(self) -> None:
+        """Looks for loss modules until a loss is handed over."""
+        if self._handle is None and not self._given:
+            self._handle = register_module_forward_hook(self._guard(self._after))
+
+    def detach(self) -> None:
+        """Stops looking."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def give(self, loss: torch.Tensor) -> None:
+        """Takes a loss that the user handed over; one that no backward can start from is a validation's."""
+        if not loss.requires_grad:
+            return
+        if not self._given:
+            self._given = True
+            self._seen.clear()
+        self._seen.append(loss.detach())
+
+    def take(self) -> torch.Tensor | None:
+        """The mean of the step's losses, float64, shape `[]`; None when there was none or it is not one number."""
+        seen, self._seen = self._seen, []
+        if not seen or any(loss.numel() != 1 for loss in seen) or (not self._given and len(self.kinds) > 1):
+            return None
+        return torch.stack([loss.reshape(()).double() for loss in seen]).mean()
+
+    @property
+    def found(self) -> bool:
+        """Whether the loss is known from somewhere."""
+        return self._given or len(self.kinds) == 1
+
+    @property
+    def missing(self) -> str:
+        """Why there is no loss, in words."""
+        if len(self.kinds) > 1 and not self._given:
+            return (
+                f"several loss modules ran ({', '.join(sorted(self.kinds))}); hand the sum over with scope.loss(loss)"
+            )
+        return "it was not handed over; call scope.loss(loss) before loss.backward()"
+
+    def _after(self, module: nn.Module, _: Any, output: Any) -> None:
+        ours = module is self._criterion if self._criterion is not None else isinstance(module, _Loss)
+        if not ours or not isinstance(output, torch.Tensor):
+            return
+        self.kinds.add(type(module).__name__)
+        if self._given:
+            self.detach()  # from now on the module's name is all that it could add
+        elif output.requires_grad and output.numel() == 1:
+            self._seen.append(output.detach())

@@ -1,0 +1,336 @@
+"""Opens and closes steps, decides which are recorded, and hands their numbers on."""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from gradscope.recorder.backward import BackwardHooks
+from gradscope.recorder.delivery import ClosedStep, Delivery
+from gradscope.recorder.forward import ForwardHooks, ForwardPass
+from gradscope.recorder.losses import LossReader
+from gradscope.recorder.parameters import ParameterReader
+from gradscope.recorder.private import is_compiled
+from gradscope.recorder.schedule import Schedule
+from gradscope.recorder.sites import SiteTable
+from gradscope.recorder.topology import Topology
+from gradscope.records import STEP, NotObserved, RunInfo
+from gradscope.stats import Collector, HostNumber
+from gradscope.store import RunWriter
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to record, see `gradscope.watch`."""
+
+    every: int | Literal["auto"] = "auto"
+    overhead: float = 0.03
+    include: Sequence[str] | None = None
+    exclude: Sequence[str] = ()
+    exact: bool = False
+
+
+class Recorder:
+    """Records one training of one model into one run folder, from construction to `close`.
+
+    Whatever goes wrong in here is caught here: recording stops, `failure` says why, training goes on.
+
+    Args:
+        model: kept by weak reference only.
+        optimizers: whose steps are the training's steps; none: see `step`.
+        criterion: the loss module, if the user named it.
+        folder: of the run.
+        info: what is known of the run before it begins.
+        options: how to record.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        criterion: nn.Module | None,
+        folder: Path,
+        info: RunInfo,
+        options: Options,
+    ) -> None:
+        self._process = os.getpid()
+        self._model = weakref.ref(model)
+        self._info = info
+        self._writer = RunWriter(folder, info)
+        self._schedule = Schedule(options.every, options.overhead)
+        self._exact = options.exact
+        self.failure: str | None = None
+        self._closed = self._paused = False
+        self._step = 0
+        self._last_close = time.perf_counter()
+        self._spent = 0.0  # seconds of ours in this step
+        self._table = SiteTable(model, options.include, options.exclude)
+        self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
+        self._parameters = ParameterReader(model, self._table, self._optimizers)
+        self._losses = LossReader(criterion, self._guard)
+        self._backward = BackwardHooks(self._parameters.parameters, self._backward_ended, self._guard)
+        self._topology = Topology(self._table, self._backward.listen_at_port)
+        self._forward = ForwardHooks(self._table, self._began, self._forward_ended, self._backward.listen)
+        self._delivery = Delivery(self._writer, self._write_info_if_changed, self._schedule.saw_loss)
+        self._optimizer_handles: list[Any] = []
+        for optimizer in optimizers:
+            self._optimizer_handles += [
+                optimizer.register_step_pre_hook(self._guard(self._before_update)),
+                optimizer.register_step_post_hook(self._guard(self._after_update)),
+            ]
+        self._compiled = [path for path, module in model.named_modules() if is_compiled(module)]
+        self._never_seen = True  # whether no forward pass was seen in any recorded step
+        self._manual_steps = False
+        self._reset_step()
+        self._arm()
+
+    # what the scope calls
+
+    @property
+    def recording(self) -> bool:
+        """Whether anything is still being recorded."""
+        return self.failure is None and not self._closed and os.getpid() == self._process
+
+    def loss(self, loss: torch.Tensor) -> None:
+        """Takes the loss of a forward pass."""
+        self._guard(self._losses.give)(loss)
+
+    def pause(self, paused: bool) -> None:
+        """Sees nothing until it is unpaused."""
+        self._paused = paused
+
+    def log(self, name: str, value: float) -> None:
+        """Writes a value of the user's down."""
+        self._guard(self._writer.write_event)(self._step, "value", {"name": name, "value": value})
+
+    def step(self) -> None:
+        """Closes the step, in loops without an optimizer."""
+        self._manual_steps = True
+        self._guard(self._close_step)()
+
+    def flush(self) -> None:
+        """Waits for the device and writes everything down, what could not be seen included."""
+
+        def write() -> None:
+            self._delivery.flush(wait=True)
+            self._write_info(self._info.state)
+
+        self._guard(write)()
+
+    def close(self, reason: str = "closed") -> None:
+        """Ends the run: takes every hook off and writes what is left."""
+        if self._closed or os.getpid() != self._process:
+            return
+        if self._backwards and not self._optimizers:
+            self._guard(self._close_step)()
+        self._closed = True
+        self._take_off()
+        if self.failure is None:
+            try:
+                self._delivery.flush(wait=True)
+                self._writer.write_event(self._step, "ended", {"reason": reason})
+                self._write_info("ended", ended=time.time())
+            except Exception as error:  # a full disk, say: the training must end as it would have
+                self.failure = describe(error)
+        self._writer.close()
+
+    # steps
+
+    def _reset_step(self) -> None:
+        self._collector: Collector | None = None
+        self._passes: list[ForwardPass] = []
+        self._backwards = 0
+        self._stepped: set[int] = set()
+        self._training_mode = True
+
+    def _arm(self) -> None:
+        """Decides about the coming step; hooks that it does not need are not there."""
+        self._armed = self._schedule.wants(self._step)
+        self._losses.attach()
+        if self._armed and not self._forward.attached:
+            self._forward.attach(self._guard)
+        elif not self._armed and self._forward.attached:
+            self._forward.detach()
+
+    def _began(self, module: nn.Module) -> Collector | None:
+        over = self._stepped or (self._backwards and not self._optimizers and not self._manual_steps)
+        if over:
+            self._close_step()
+        if not self._armed:
+            return None
+        self._never_seen = False
+        self._training_mode = module.training
+        return self._begin()
+
+    def _begin(self) -> Collector:
+        """The collector of the running step, which begins with the first call."""
+        if self._collector is None:
+            self._collector = Collector(self._exact)
+            self._parameters.start()
+            self._backward.start(self._collector)
+        return self._collector
+
+    def _forward_ended(self, forward: ForwardPass) -> None:
+        self._topology.prepare(forward)
+        self._passes.append(forward)
+
+    def _backward_ended(self) -> None:
+        self._backwards += 1
+        if self._collector is not None:
+            self._parameters.read_gradients(self._collector)
+
+    def _before_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if not self._armed:
+            return
+        collector = self._begin()
+        if not self._parameters.rows.gradients:  # no forward was seen: compiled, say, or `model.forward` called
+            self._parameters.read_gradients(collector)
+        self._parameters.before_update(collector)
+
+    def _after_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if id(optimizer) in self._stepped:  # the others took no part
+            self._close_step()
+        self._stepped.add(id(optimizer))
+        if len(self._stepped) == len(self._optimizers):
+            self._close_step()
+
+    def _close_step(self) -> None:
+        entered = time.perf_counter()
+        trained = [forward for forward in self._passes if forward.trained]
+        row = np.zeros(1, STEP)
+        row["step"], row["time"] = self._step, time.time()
+        row["loss"] = row["gradient_norm"] = row["clipped_gradient_norm"] = np.nan
+        row["forwards"], row["backwards"] = len(trained), self._backwards
+        row["training_mode"] = self._training_mode
+        step = ClosedStep(row, self._learning_rates())
+        loss = self._losses.take()
+        step.loss = None if loss is None else HostNumber(loss)
+        recorded = self._collector is not None and bool(self._parameters.rows.gradients)
+        if recorded:
+            self._collect(step, trained)
+        row["recorded"] = recorded
+        self._backward.stop()
+        self._parameters.stop()
+        now = time.perf_counter()
+        row["seconds"] = now - self._last_close
+        row["recorder_seconds"] = self._spent + now - entered
+        self._delivery.add(step)
+        # writing is part of the price, and lands in the next step's time
+        self._schedule.spent(float(row["seconds"][0]), float(row["recorder_seconds"][0]), recorded)
+        self._spent, self._last_close = 0.0, now
+        self._step += 1
+        self._reset_step()
+        self._arm()
+
+    def _collect(self, step: ClosedStep, trained: list[ForwardPass]) -> None:
+        """Gathers the rows that belong to a recorded step."""
+        assert self._collector is not None
+        self._parameters.before_update(self._collector)  # where no optimizer stepped
+        self._parameters.after_update(self._collector)
+        read = self._parameters.rows
+        step.gradient_rows = [row for _, _, row in read.gradients]
+        step.clipped_rows = step.gradient_rows if read.clipped is None else read.clipped
+        step.entries = [*read.weights, *read.gradients, *read.updates]
+        for forward in trained:
+            self._topology.learn(forward)
+            step.entries += [(site, "activation", row) for site, row in forward.activations]
+            for probe in forward.probes:
+                step.entries += [(site, "activation_gradient", row) for site in probe.sites for row in probe.rows]
+        step.entries += [(site, "activation_gradient", row) for site, row in self._backward.branch_rows]
+        step.summaries = self._collector.collect()
+
+    def _learning_rates(self) -> list[float]:
+        optimizers = [optimizer for reference in self._optimizers if (optimizer := reference()) is not None]
+        rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups if "lr" in group]
+        return [float("nan") if getattr(rate, "is_cuda", False) else float(rate) for rate in rates]
+
+    # what is written once
+
+    def _write_info_if_changed(self) -> None:
+        if self._table.changed:
+            self._write_info(self._info.state)
+
+    def _write_info(self, state: Literal["recording", "stopped", "ended"], ended: float | None = None) -> None:
+        self._table.order_parameters()
+        self._table.changed = False
+        self._info = replace(
+            self._info,
+            sites=tuple(self._table.sites),
+            links=tuple(self._topology.links),
+            heads=self._topology.heads,
+            criterion=", ".join(sorted(self._losses.kinds)),
+            not_observed=tuple(self.not_observed()),
+            state=state,
+            ended=ended,
+        )
+        self._writer.write_info(self._info)
+
+    def not_observed(self) -> list[NotObserved]:
+        """What could not be seen so far, and why."""
+        found = [
+            NotObserved(
+                path or "the model's inside", "inside a compiled region (torch.compile), where hooks are not called"
+            )
+            for path in self._compiled
+        ]
+        if self.failure is not None:
+            found.append(NotObserved(f"everything after step {self._step}", f"recording stopped: {self.failure}"))
+        if self._step and self._never_seen:
+            why = "no forward pass was seen: was the model compiled after watch(), or model.forward called directly?"
+            found.append(NotObserved("activations and their gradients", why))
+        elif self._step:
+            found += self._topology.unseen()
+        if self._step and not self._losses.found:
+            found.append(NotObserved("the loss", self._losses.missing))
+        return found
+
+    # an error of ours ends with us
+
+    def _guard(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Wraps what torch or the user calls: counts its time, does nothing when not recording, stops on an error."""
+
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            if self._paused or not self.recording:
+                return
+            entered = time.perf_counter()
+            try:
+                function(*args, **kwargs)
+            except Exception as error:
+                self._fail(error)
+            finally:
+                self._spent += time.perf_counter() - entered
+
+        return guarded
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = describe(error)
+        self._take_off()
+        try:
+            self._writer.write_event(self._step, "warning", {"text": f"recording stopped: {self.failure}"})
+            self._write_info("stopped")
+        except Exception:  # the disk may be what failed; `failure` is in the diagnosis all the same
+            return
+
+    def _take_off(self) -> None:
+        """Removes every hook."""
+        self._forward.detach()
+        self._backward.stop()
+        self._parameters.stop()
+        self._losses.detach()
+        for handle in self._optimizer_handles:
+            handle.remove()
+        self._optimizer_handles = []
+
+
+def describe(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {error}".strip().split("\n")[0]
