@@ -11,6 +11,15 @@ window.dash_clientside.gradscope = {
     if (opened && opened.layer) query.set("layer", opened.layer);
     window.history.replaceState(window.history.state, "", window.location.pathname + "?" + query);
   },
+  // The colour scheme in force. Watched here: the toggle's own property says "light" for a system that is dark.
+  scheme: function () {
+    const root = document.documentElement;
+    const current = () => (root.getAttribute("data-mantine-color-scheme") === "dark" ? "dark" : "light");
+    new MutationObserver(() => window.dash_clientside.set_props("scheme", { data: current() })).observe(root, {
+      attributeFilter: ["data-mantine-color-scheme"],
+    });
+    return current();
+  },
   title: function (title) {
     if (title) document.title = title;
   },

@@ -66,6 +66,8 @@ def assets_folder() -> Path:
 def _index(template: str) -> str:
     page: str = template.replace("<html>", '<html lang="en">')
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    icon = '<link rel="icon" type="image/svg+xml" href="/assets/favicon.svg">'
+    page = page.replace("{%favicon%}", icon)
     return page.replace("<head>", f"<head>{viewport}<script>{_SCHEME_SCRIPT}</script>")
 
 

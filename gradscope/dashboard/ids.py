@@ -4,6 +4,7 @@ from __future__ import annotations
 
 URL = "url"
 THEME = "theme"
+SCHEME = "scheme"  # named in assets/gradscope.js too
 CLOCK = "clock"
 CHIP = "chip"
 PAUSE = "pause"

@@ -52,6 +52,7 @@ def shell(page: Component, runs: list[str]) -> Component:
             dcc.Location(id=ids.URL, refresh=False),
             dcc.Interval(id=ids.CLOCK, interval=1000),
             dcc.Store(id=ids.PAUSED, data=False),
+            dcc.Store(id=ids.SCHEME),
             header,
             page,
         ],

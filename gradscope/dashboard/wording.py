@@ -33,13 +33,14 @@ def number(value: float | None, digits: int = 3) -> str:
     if math.isinf(value):
         return "Inf" if value > 0 else "−Inf"
     size = abs(value)
-    if size and not 1e-3 <= size < 1e5:
+    if size < 1e5 and value == int(value):
+        return f"{int(value):,}".replace("-", "−")
+    if not 1e-3 <= size < 1e5:
         mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
         text = f"{mantissa}e{int(exponent):+d}"
     else:
         rounded = float(f"{value:.{digits}g}")
         text = f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{value:#.{digits}g}"
-        text = "0" if not size else text
     return text.replace("-", "−", 1) if value < 0 else text
 
 

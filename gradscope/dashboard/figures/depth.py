@@ -41,8 +41,9 @@ class DepthData:
 
 
 def depth_data(signals: Signals, step: int | None) -> DepthData:
-    """The profile at a recorded step (the nearest one at or before `step`; None: the last one)."""
-    layers, column = signals.layers, nearest(signals.steps, step)
+    """The profile at a recorded step (the nearest one at or before `step`; None: see `latest`)."""
+    layers = signals.layers
+    column = latest(signals) if step is None else nearest(signals.steps, step)
     names = tuple(signals.sites[i].name for i in layers)
     if column is None:
         nothing = np.full(len(layers), np.nan)
@@ -61,11 +62,18 @@ def depth_data(signals: Signals, step: int | None) -> DepthData:
     )
 
 
-def nearest(steps: NDArray[np.int64], step: int | None) -> int | None:
-    """The column of the last recorded step at or before `step`; None when nothing was recorded."""
-    if not len(steps):
+def latest(signals: Signals) -> int | None:
+    """The column to show when none is chosen: the last one where most layers' gains are numbers, else the last."""
+    if not len(signals.steps):
         return None
-    return len(steps) - 1 if step is None else max(0, int(np.searchsorted(steps, step, side="right")) - 1)
+    values = METRICS["backward-gain"].values(signals)[signals.layers]
+    known = np.isfinite(values).sum(axis=0) * 2 > len(values)
+    return int(np.flatnonzero(known)[-1]) if known.any() else len(signals.steps) - 1
+
+
+def nearest(steps: NDArray[np.int64], step: int) -> int | None:
+    """The column of the last recorded step at or before `step`; None when nothing was recorded."""
+    return max(0, int(np.searchsorted(steps, step, side="right")) - 1) if len(steps) else None
 
 
 def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,7 +106,8 @@ def draw_depth(data: DepthData, theme: Theme) -> Figure:
             type="log",
             range=list(data.decades),
             exponentformat="power",
-            nticks=7,
+            tickmode="linear",
+            dtick=max(1, round((data.decades[1] - data.decades[0]) / 6)),
             title={"text": "gain", "standoff": 6},
         ),
         "showlegend": True,
@@ -126,25 +135,27 @@ def draw_depth(data: DepthData, theme: Theme) -> Figure:
             "layer": "below",
         }
     )
-    layout["annotations"].append(
-        {
-            "xref": "paper",
-            "yref": "y",
-            "x": 0.004,
-            "y": np.log10(high),
-            "xanchor": "left",
-            "yanchor": "top",
-            "showarrow": False,
-            "text": f"healthy {low:g} … {high:g}",
-            "font": {"size": 11, "color": theme.dimmed},
-        }
-    )
     names = [plain(name) for name in data.layers]
-    return {"data": [*_lines(data, places, names, theme), *_marks(data, places, names, theme)], "layout": layout}
+    traces = [_band(theme), *_lines(data, places, names, theme), *_marks(data, places, names, theme)]
+    return {"data": traces, "layout": layout}
+
+
+def _band(theme: Theme) -> Figure:
+    """The band's entry in the legend: a trace without points."""
+    low, high = HEALTHY_GAIN
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": f"healthy {low:g} … {high:g}",
+        "x": [None],
+        "y": [None],
+        "marker": {"symbol": "square", "size": 12, "color": theme.band},
+        "hoverinfo": "skip",
+    }
 
 
 def _ticks(layers: tuple[str, ...]) -> dict[str, Any]:
-    every = -(-len(layers) // 12) or 1
+    every = -(-len(layers) // 9) or 1
     places = list(range(0, len(layers), every))
     return {
         "tickmode": "array",

@@ -68,6 +68,26 @@ def downsample(steps: NDArray[Any], values: NDArray[Any], most: int = MOST_POINT
     return steps[picked], values[picked]
 
 
+def loss_range(values: NDArray[np.float64]) -> list[float] | None:
+    """The loss axis: wide enough that a wobble of a few percent reads as the flat line that it is."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return None
+    low, high = float(known.min()), float(known.max())
+    missing = max(0.0, 0.2 * max(abs(low), abs(high)) - (high - low)) or (0.0 if high > low else 1.0)
+    margin = missing / 2 + 0.05 * (high - low)
+    return [low - margin, high + margin]
+
+
+def decade_range(values: NDArray[np.float64]) -> list[int]:
+    """A log axis' range in whole decades, at least one."""
+    known = np.log10(values[np.isfinite(values) & (values > 0)])
+    if not len(known):
+        return [-1, 1]
+    low, high = int(np.floor(known.min())), int(np.ceil(known.max()))
+    return [low, max(high, low + 1)]
+
+
 def onsets(findings: tuple[Finding, ...]) -> tuple[Onset, ...]:
     """The marks of findings, in the order of their steps."""
     starting: dict[int, list[int]] = {}
@@ -96,7 +116,8 @@ def loss_traces(data: LossData, theme: Theme) -> list[Figure]:
         },
         {
             "type": "scatter",
-            "mode": "lines" if len(data.gradient_norm[0]) > 1 else "markers",
+            "mode": "lines" if len(data.gradient_norm[0]) > 60 else "lines+markers",
+            "marker": {"size": 4},
             "name": "gradient norm",
             "x": typed(data.gradient_norm[0]),
             "y": typed(np.where(data.gradient_norm[1] > 0, data.gradient_norm[1], np.nan)),
@@ -110,6 +131,8 @@ def loss_traces(data: LossData, theme: Theme) -> list[Figure]:
 
 def draw_onsets(layout: Figure, marks: tuple[Onset, ...], data: LossData, theme: Theme) -> None:
     """Adds a dotted line and a label for each onset, and shades where the loss is not a number."""
+    close = 0.03 * (data.last_step or 1)  # labels nearer than this would overlap: they share one
+    labelled = -np.inf
     for mark in marks:
         colour = theme.severity[mark.severity]
         layout["shapes"].append(
@@ -124,43 +147,41 @@ def draw_onsets(layout: Figure, marks: tuple[Onset, ...], data: LossData, theme:
                 "line": {"color": colour, "width": 1.5, "dash": "dot"},
             }
         )
-        layout["annotations"].append(
-            {
-                "xref": "x",
-                "yref": "paper",
-                "x": mark.step,
-                "y": 1,
-                "yanchor": "bottom",
-                "xanchor": "center",
-                "showarrow": False,
-                "text": mark.label,
-                "font": {"color": colour, "size": 12, "weight": 700},
-            }
-        )
+        text = f'<span style="color:{colour}">{mark.label}</span>'
+        if mark.step - labelled < close:
+            layout["annotations"][-1]["text"] += f" {text}"
+            continue
+        labelled = mark.step
+        layout["annotations"].append(_annotation(text, mark.step, "paper", 1, "bottom", colour))
     if data.non_finite_since is not None and data.last_step is not None:
         layout["shapes"].append(
             {
                 "type": "rect",
                 "xref": "x",
                 "yref": "y domain",
-                "x0": data.non_finite_since,
-                "x1": data.last_step,
+                "x0": data.non_finite_since - 0.5,
+                "x1": data.last_step + 0.5,
                 "y0": 0,
                 "y1": 1,
                 "fillcolor": theme.non_finite,
-                "opacity": 0.1,
+                "opacity": 0.12,
                 "line": {"width": 0},
                 "layer": "below",
             }
         )
-        layout["annotations"].append(
-            {
-                "xref": "x",
-                "yref": "y domain",
-                "x": (data.non_finite_since + data.last_step) / 2,
-                "y": 0.5,
-                "showarrow": False,
-                "text": "loss is NaN",
-                "font": {"color": theme.text, "size": 12},
-            }
-        )
+        middle = (data.non_finite_since + data.last_step) / 2
+        layout["annotations"].append(_annotation("NaN", middle, "y domain", 0.5, "middle", theme.text))
+
+
+def _annotation(text: str, x: float, yref: str, y: float, yanchor: str, colour: str) -> Figure:
+    return {
+        "text": f"<b>{text}</b>",
+        "xref": "x",
+        "x": x,
+        "yref": yref,
+        "y": y,
+        "xanchor": "center",
+        "yanchor": yanchor,
+        "showarrow": False,
+        "font": {"color": colour, "size": 12},
+    }

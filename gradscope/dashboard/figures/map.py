@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.dashboard.figures.loss import LossData, Onset, draw_onsets, loss_traces
+from gradscope.dashboard.figures.loss import LossData, Onset, decade_range, draw_onsets, loss_range, loss_traces
 from gradscope.dashboard.figures.metrics import METRICS, Mask, Matrix, Metric
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short, typed
 from gradscope.dashboard.theme import Theme
+from gradscope.records import Finding
 from gradscope.signals import Signals
 
 MOST_CELLS = 150_000  # exact float32 values up to here: 0.8 MB as base64
@@ -29,9 +30,9 @@ class MapData:
     Attributes:
         metric: its id.
         rows: the name that each row shows, first layer first; "first … last" where neighbours share a row.
-        steps: the first step of each column.
-        per_column: recorded steps that share a column.
-        per_row: layers that share a row.
+        steps: the first step of each column; columns are equally wide.
+        per_column: steps that share a column.
+        every_step: whether each column shows a step that was recorded, so that none shows an earlier one.
         decades: log10 of the metric, shape `[rows, columns]`; NaN where the state is not MEASURED. Where cells are
             shared, the one farthest from healthy, so that no event is averaged away.
         states: MEASURED, NOT_RECORDED, ZERO or NON_FINITE, shape `[rows, columns]`.
@@ -41,30 +42,59 @@ class MapData:
     rows: tuple[str, ...]
     steps: NDArray[np.int64]
     per_column: int
-    per_row: int
+    every_step: bool
     decades: NDArray[np.float32]
     states: NDArray[np.uint8]
 
 
 def map_data(signals: Signals, metric: Metric) -> MapData:
-    """The map of one metric over everything recorded."""
+    """The map of one metric over all steps of the run."""
     sites = metric.rows(signals)
     values = metric.values(signals)[sites]
     cells, states = _classify(values, metric.non_finite(signals)[sites])
     names = [signals.sites[site].name for site in sites]
     per_row = -(-len(sites) // MOST_ROWS) or 1
-    columns = max(1, min(MOST_COLUMNS, MOST_CELLS * per_row // max(1, len(sites))))
-    per_column = -(-len(signals.steps) // columns) or 1
-    cells, states = _fold(cells, states, metric.centre, per_column)
-    cells, states = _fold(cells.T, states.T, metric.centre, per_row)
+    cells, states = _fold(cells.T, states.T, np.arange(len(names)) // per_row, metric.centre)
     cells, states = cells.T, states.T
     rows = [
         names[i] if per_row == 1 else f"{names[i]} … {names[min(i + per_row, len(names)) - 1]}"
         for i in range(0, len(names), per_row)
     ]
-    return MapData(
-        metric.id, tuple(rows), signals.steps[::per_column], per_column, per_row, cells.astype(np.float32), states
-    )
+    steps, per_column = _columns(signals, len(rows))
+    if not len(steps):
+        return MapData(metric.id, tuple(rows), steps, 1, True, cells.astype(np.float32), states)
+    cells, states = _fold(cells, states, (signals.steps - steps[0]) // per_column, metric.centre)
+    shown = _shown(signals.steps, steps, per_column)
+    every_step = bool((signals.steps[shown.clip(0)] >= steps).all() and (shown >= 0).all())
+    group = np.unique((signals.steps - steps[0]) // per_column, return_inverse=True)[1]
+    picked = np.where(shown < 0, -1, group[shown])
+    cells = np.where(picked < 0, np.nan, cells[:, picked])
+    states = np.where(picked < 0, NOT_RECORDED, states[:, picked]).astype(np.uint8)
+    return MapData(metric.id, tuple(rows), steps, per_column, every_step, cells.astype(np.float32), states)
+
+
+def _columns(signals: Signals, rows: int) -> tuple[NDArray[np.int64], int]:
+    """The first step of each column, and how many steps share one."""
+    if not len(signals.steps):
+        return signals.steps, 1
+    first, last = int(signals.steps[0]), int(signals.steps[-1])
+    if len(signals.run.steps):
+        last = max(last, int(signals.run.steps["step"][-1]))
+    most = max(1, min(MOST_COLUMNS, MOST_CELLS // max(1, rows)))
+    per_column = -(-(last - first + 1) // most)
+    return np.arange(first, last + 1, per_column), per_column
+
+
+def _shown(recorded: NDArray[np.int64], columns: NDArray[np.int64], per_column: int) -> NDArray[np.int64]:
+    """For each column the recorded step that it shows, as an index; -1 for none.
+
+    A recorded step is shown until the next one, never before it was taken, and no longer than twice the distance to
+    the one before it: a map of every tenth step has no stripes, and a real gap stays visible.
+    """
+    last = np.searchsorted(recorded, columns + per_column - 1, side="right") - 1
+    distance = columns - recorded[last]
+    hold = 2 * np.diff(recorded, prepend=recorded[0] - 1)
+    return np.where((last >= 0) & (distance < hold[last]), last, -1)
 
 
 def _classify(values: Matrix, broken: Mask) -> tuple[Matrix, NDArray[np.uint8]]:
@@ -77,20 +107,28 @@ def _classify(values: Matrix, broken: Mask) -> tuple[Matrix, NDArray[np.uint8]]:
     return cells, states
 
 
-def _fold(cells: Matrix, states: NDArray[np.uint8], centre: float, size: int) -> tuple[Matrix, NDArray[np.uint8]]:
-    """Joins each `size` neighbouring columns: non-finite wins, then the value farthest from the centre, then zero."""
-    if size == 1 or not cells.size:
+def _fold(
+    cells: Matrix, states: NDArray[np.uint8], groups: NDArray[np.int64], centre: float
+) -> tuple[Matrix, NDArray[np.uint8]]:
+    """Joins neighbouring columns of one group: non-finite wins, then the value farthest from the centre, then zero.
+
+    Args:
+        cells: shape `[rows, columns]`.
+        states: shape `[rows, columns]`.
+        groups: ascending, shape `[columns]`.
+        centre: what is healthy.
+    """
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    if len(starts) == len(groups) or not cells.size:
         return cells, states
-    padding = -cells.shape[1] % size
-    shape = (cells.shape[0], -1, size)
-    cells = np.pad(cells, ((0, 0), (0, padding)), constant_values=np.nan).reshape(shape)
-    states = np.pad(states, ((0, 0), (0, padding)), constant_values=NOT_RECORDED).reshape(shape)
-    farthest = np.nan_to_num(np.abs(cells - centre), nan=-1.0).argmax(axis=2)
-    folded = np.take_along_axis(cells, farthest[..., None], axis=2)[..., 0]
-    state = np.where((states == ZERO).any(axis=2), ZERO, NOT_RECORDED)
-    state = np.where((states == MEASURED).any(axis=2), MEASURED, state)
-    state = np.where((states == NON_FINITE).any(axis=2), NON_FINITE, state)
-    return np.where(state == MEASURED, folded, np.nan), state.astype(np.uint8)
+    farness = np.nan_to_num(np.abs(cells - centre), nan=-1.0)
+    ends = [*starts[1:], len(groups)]
+    farthest = np.array([start + farness[:, start:end].argmax(axis=1) for start, end in zip(starts, ends, strict=True)])
+    folded = np.take_along_axis(cells, farthest.T, axis=1)
+    state = np.full(folded.shape, NOT_RECORDED, np.uint8)
+    for stronger in (ZERO, MEASURED, NON_FINITE):
+        state[np.logical_or.reduceat(states == stronger, starts, axis=1)] = stronger
+    return np.where(state == MEASURED, folded, np.nan), state
 
 
 def cell_colours(metric: Metric, theme: Theme) -> dict[int, tuple[str, str]]:
@@ -102,10 +140,29 @@ def cell_colours(metric: Metric, theme: Theme) -> dict[int, tuple[str, str]]:
     }
 
 
-def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], theme: Theme) -> Figure:
-    """The loss above, the map below, one step axis for both, so that they share every zoom."""
+def marked_rows(rows: tuple[str, ...], findings: tuple[Finding, ...]) -> dict[str, str]:
+    """For each finding the row where it is worst: row -> "F1", or "F1 F3" where two share it."""
+    marks: dict[str, str] = {}
+    for number, finding in enumerate(findings, 1):
+        worst = next(iter(finding.layers), None)
+        row = next((row for row in rows if worst is not None and (row == worst or row.startswith(f"{worst}."))), None)
+        if row is not None:
+            marks[row] = f"{marks[row]} F{number}" if row in marks else f"F{number}"
+    return marks
+
+
+def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: dict[str, str], theme: Theme) -> Figure:
+    """The loss above, the map below, one step axis for both, so that they share every zoom.
+
+    Args:
+        data: the cells.
+        loss: the lines above them.
+        onsets: where findings begin.
+        marks: rows to name in any case, and with what, see `marked_rows`.
+        theme: the colours.
+    """
     metric = METRICS[data.metric]
-    layout = frame(theme)
+    layout, norms = frame(theme), decade_range(loss.gradient_norm[1])
     layout |= {
         "margin": {"l": 8, "r": 8, "t": 22, "b": 36},
         "xaxis": axis(
@@ -115,8 +172,11 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], theme: Th
             showgrid=False,
             tickformat=",d",
             hoverformat=",d",
+            range=_step_range(data, loss.last_step),
         ),
-        "yaxis": axis(theme, domain=[0.79, 1.0], title={"text": "loss", "standoff": 6}, nticks=4),
+        "yaxis": axis(
+            theme, domain=[0.79, 1.0], title={"text": "loss", "standoff": 6}, nticks=4, range=loss_range(loss.loss[1])
+        ),
         "yaxis2": axis(
             theme,
             domain=[0.0, 0.74],
@@ -125,7 +185,7 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], theme: Th
             showgrid=False,
             ticks="outside",
             tickfont={"size": 11},
-            **_row_ticks(data.rows),
+            **_row_ticks(data.rows, marks),
         ),
         "yaxis3": axis(
             theme,
@@ -133,25 +193,51 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], theme: Th
             side="right",
             type="log",
             showgrid=False,
-            nticks=4,
-            tickmode="auto",
+            tickmode="linear",
+            dtick=max(1, -(-(norms[1] - norms[0]) // 3)),
+            range=norms,
             exponentformat="power",
             title={"text": "‖gradient‖", "standoff": 6},
         ),
     }
-    traces = [*loss_traces(loss, theme), _values(data, metric, theme), *_states(data, metric, theme)]
+    traces = loss_traces(loss, theme)
     draw_onsets(layout, onsets, loss, theme)
+    if data.decades.size:
+        traces += [_values(data, metric, theme), *_states(data, metric, theme)]
+    else:
+        layout["yaxis2"]["visible"] = False
+        layout["annotations"].append(
+            {
+                "xref": "paper",
+                "yref": "paper",
+                "x": 0.5,
+                "y": 0.37,
+                "showarrow": False,
+                "text": f"No {metric.title.lower()} is recorded yet",
+                "font": {"size": 14, "color": theme.dimmed},
+            }
+        )
     return {"data": traces, "layout": layout}
 
 
-def _row_ticks(rows: tuple[str, ...]) -> dict[str, Any]:
-    """At most 24 names beside the map, evenly spread; all of them are in the tooltip."""
+def _step_range(data: MapData, last_step: int | None) -> list[float]:
+    """The step axis: from half a column before the first to half a column after the last."""
+    if not len(data.steps):
+        return [-0.5, (last_step or 0) + 0.5]
+    return [float(data.steps[0]) - data.per_column / 2, float(data.steps[-1]) + data.per_column / 2]
+
+
+def _row_ticks(rows: tuple[str, ...], marks: dict[str, str]) -> dict[str, Any]:
+    """At most 24 names beside the map, evenly spread, the marked ones first; all of them are in the tooltip."""
     every = -(-len(rows) // 24) or 1
-    shown = rows[::every]
+    marked = [i for i, row in enumerate(rows) if row in marks]
+    even = [i for i in range(0, len(rows), every) if all(abs(i - taken) >= every for taken in marked)]
+    shown = sorted([*marked, *even])
+    names = {i: plain(short(rows[i], 24)) for i in shown}
     return {
         "tickmode": "array",
-        "tickvals": [plain(name) for name in shown],
-        "ticktext": [plain(short(name, 24)) for name in shown],
+        "tickvals": [plain(rows[i]) for i in shown],
+        "ticktext": [f"<b>{marks[rows[i]]} ▸ {names[i]}</b>" if rows[i] in marks else names[i] for i in shown],
     }
 
 
@@ -160,7 +246,6 @@ def _values(data: MapData, metric: Metric, theme: Theme) -> dict[str, Any]:
     ticks = [low, (low + centre) / 2, centre, (centre + high) / 2, high]
     words = [metric.words[0], "", metric.words[1], "", metric.words[2]]
     labels = [f"{value:g} {word}".replace("-", "−").strip() for value, word in zip(ticks, words, strict=True)]
-    span = "" if data.per_column == 1 else f" and the next {data.per_column - 1} recorded (farthest from healthy)"
     return {
         "type": "heatmap",
         "name": "map",
@@ -173,20 +258,26 @@ def _values(data: MapData, metric: Metric, theme: Theme) -> dict[str, Any]:
         "zmax": high,
         "colorscale": [[i / (len(theme.diverging) - 1), colour] for i, colour in enumerate(theme.diverging)],
         "hoverongaps": False,
-        "hovertemplate": f"%{{y}}<br>step %{{x:,d}}{span}<br>{metric.symbol} %{{z:.2f}}<extra></extra>",
+        "hovertemplate": f"%{{y}}<br>{_step_words(data)}<br>{metric.symbol} %{{z:.2f}}<extra></extra>",
         "colorbar": {
-            "title": {"text": metric.symbol, "side": "top", "font": {"size": 11}},
             "tickvals": ticks,
             "ticktext": labels,
             "tickfont": {"size": 11},
             "thickness": 12,
-            "len": 0.76,
+            "len": 0.74,
             "y": 0.0,
             "yanchor": "bottom",
             "outlinewidth": 0,
             "ypad": 0,
         },
     }
+
+
+def _step_words(data: MapData) -> str:
+    """Which step a cell shows, for its tooltip."""
+    if data.per_column > 1:
+        return f"{data.per_column:,} steps from %{{x:,d}}, the one farthest from healthy"
+    return "step %{x:,d}" if data.every_step else "last recorded at or before step %{x:,d}"
 
 
 def _states(data: MapData, metric: Metric, theme: Theme) -> list[dict[str, Any]]:
@@ -210,7 +301,7 @@ def _states(data: MapData, metric: Metric, theme: Theme) -> list[dict[str, Any]]
                 "colorscale": [[0, colour], [1, colour]],
                 "showscale": False,
                 "hoverongaps": False,
-                "hovertemplate": f"%{{y}}<br>step %{{x:,d}}<br>{words}<extra></extra>",
+                "hovertemplate": f"%{{y}}<br>{_step_words(data)}<br>{words}<extra></extra>",
             }
         )
     return traces

@@ -58,8 +58,8 @@ METRICS = {
             0.0,
             6.0,
             ("vanishing", "healthy", "exploding"),
-            "How much of the loss gradient reaches each layer, relative to the model's output. "
-            "Healthy networks stay near 0 decades at every depth (0.1 … 20); blue fades, orange grows.",
+            "How much of the loss gradient reaches each layer, relative to the model's output: "
+            "near 0 decades in healthy networks at every depth.",
             "exactly 0: no gradient arrives",
             _layers,
             _backward_gain,

@@ -62,14 +62,14 @@ def frame(theme: Theme) -> Figure:
 
 
 def axis(theme: Theme, **more: Any) -> Figure:
-    """One axis in the page's style."""
+    """One axis in the page's style; settings that are None are left out, plotly fails on them."""
     return {
         "gridcolor": theme.line,
         "linecolor": theme.line,
         "tickcolor": theme.line,
         "zeroline": False,
         "automargin": True,
-        **more,
+        **{name: value for name, value in more.items() if value is not None},
     }
 
 

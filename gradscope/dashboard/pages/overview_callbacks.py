@@ -15,9 +15,9 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html,
 from dash.exceptions import PreventUpdate
 
 from gradscope.dashboard import ids
-from gradscope.dashboard.figures.depth import depth_data, draw_depth, nearest
+from gradscope.dashboard.figures.depth import depth_data, draw_depth, latest, nearest
 from gradscope.dashboard.figures.loss import loss_data, onsets
-from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data
+from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data, marked_rows
 from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.parts import chip, finding_drawer, findings, layer_drawer, numbers, verdict
 from gradscope.dashboard.parts.notice import no_step, notice
@@ -87,20 +87,20 @@ def move(
         wish: the step that the address asked for.
         x: the step of the map's cell that was clicked last.
     """
-    steps = snapshot.signals.steps
+    steps, follow = snapshot.signals.steps, latest(snapshot.signals) or 0
     last = len(steps) - 1
     asked = chosen["step"] if chosen and chosen["run"] == snapshot.name else wish if chosen is None else None
-    here = nearest(steps, asked) or 0
+    here = follow if asked is None else nearest(steps, asked) or 0
     target = {
         ids.SLIDER: slider or 0,
         ids.EARLIER: here - 1,
         ids.LATER: here + 1,
-        ids.LATEST: last,
+        ids.LATEST: follow,
         ids.MAP: nearest(steps, x) or 0,
     }.get(trigger or "")
     if target is not None:
         here = max(0, min(target, last))
-        asked = None if here >= last else int(steps[here])
+        asked = None if here == follow else int(steps[here])
     return here, max(last, 1), {"run": snapshot.name, "step": asked}
 
 
@@ -137,7 +137,8 @@ def refresh(
         if "depth" in stale:
             outputs |= _depth(snapshot, chosen, scheme)
     except GradScopeError as error:
-        outputs |= _problem("This run cannot be read", str(error))
+        hint = "Nothing was changed on disk. Choose another run above, or record the training again."
+        outputs |= _problem("This run cannot be read", f"{error} {hint}")
     except Exception as error:  # a reader of the page must never meet a traceback
         text = f"{type(error).__name__}: {error}. This is a fault of GradScope, not of your training; please report it."
         outputs |= _problem("GradScope could not show this run", text)
@@ -175,8 +176,14 @@ def _map(snapshot: Snapshot, metric_id: str, scheme: str | None) -> Outputs:
         if state in present
     ]
     return {
-        "map": draw_map(data, loss_data(snapshot.run), onsets(snapshot.diagnosis.findings), colours),
-        "map_title": f"{metric.title} by layer and step",
+        "map": draw_map(
+            data,
+            loss_data(snapshot.run),
+            onsets(snapshot.diagnosis.findings),
+            marked_rows(data.rows, snapshot.diagnosis.findings),
+            colours,
+        ),
+        "map_title": [f"{metric.title} by layer and step ", html.Span(f"· {metric.symbol}", className="dimmed")],
         "map_help": metric.help,
         "map_legend": legend,
     }
@@ -272,7 +279,7 @@ def register(app: Dash, runs: Runs) -> None:
             "version": Input(ids.VERSION, "data"),
             "metric": Input(ids.METRIC, "value"),
             "at": Input(ids.STEP, "data"),
-            "scheme": Input(ids.THEME, "computedColorScheme"),
+            "scheme": Input(ids.SCHEME, "data"),
             "shown": State(ids.SHOWN, "data"),
         },
         running=[(Output(ids.CLOCK, "disabled"), True, False)],  # else a slow answer is overtaken for ever
@@ -331,6 +338,7 @@ def register(app: Dash, runs: Runs) -> None:
     for function, output, inputs in (
         ("address", None, [(ids.RUN, "value"), (ids.METRIC, "value"), (ids.STEP, "data"), (ids.OPENED, "data")]),
         ("title", None, [(ids.TITLE, "data")]),
+        ("scheme", [Output(ids.SCHEME, "data")], [(ids.URL, "pathname")]),
         ("pause", [Output(ids.PAUSED, "data"), Output(ids.PAUSE, "children")], [(ids.PAUSE, "n_clicks")]),
     ):
         wiring = [Input(*component) for component in inputs]

@@ -25,7 +25,8 @@ def chip_text(info: RunInfo, newest_step: int | None, steps: int, age: float, pa
     if paused:
         return f"‖ paused at step {step(newest_step)}", "paused"
     if age > STALE_AFTER:
-        return f"○ nothing new for {duration(age)} · step {step(newest_step)}", "stale"
+        reached = "no step yet" if newest_step is None else f"step {step(newest_step)}"
+        return f"○ nothing new for {duration(age)} · {reached}", "stale"
     if newest_step is None:
         return f"● live · no step yet · {duration(age)} ago", "live"
     return f"● live · step {step(newest_step)} · {duration(age)} ago", "live"

@@ -57,7 +57,7 @@ def _card(number: str, finding: Finding, signals: Signals, newest_step: int | No
 
 
 def checks(diagnosis: Diagnosis) -> list[html.Details]:
-    """What was examined without a finding, and what was not observed; both folded."""
+    """What was examined without a finding, and what was not observed; folded where there are findings."""
     folded = []
     if diagnosis.passed:
         order = sorted(diagnosis.passed, key=lambda check: (list(CHECK_WORDS).index(check.outcome), check.rule))
@@ -74,12 +74,16 @@ def checks(diagnosis: Diagnosis) -> list[html.Details]:
             )
             for check in order
         ]
-        folded.append(html.Details([html.Summary(checks_summary(diagnosis.passed)), html.Ul(items)], className="card"))
+        summary = html.Summary(checks_summary(diagnosis.passed))
+        folded.append(html.Details([summary, html.Ul(items)], className="card", open=not diagnosis.findings))
     if diagnosis.not_observed:
         unseen = [
             html.Li([html.Span(missing.what, className="mono"), html.Span(f": {missing.why}", className="dimmed")])
             for missing in diagnosis.not_observed
         ]
-        summary = f"{plural(len(unseen), 'thing')} not observed"
-        folded.append(html.Details([html.Summary(summary), html.Ul(unseen)], className="card"))
+        folded.append(
+            html.Details(
+                [html.Summary(f"{plural(len(unseen), 'thing')} not observed"), html.Ul(unseen)], className="card"
+            )
+        )
     return folded

@@ -8,7 +8,7 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard import ids
-from gradscope.dashboard.figures.depth import nearest
+from gradscope.dashboard.figures.depth import latest, nearest
 from gradscope.dashboard.parts.tag import severity_tag
 from gradscope.dashboard.wording import decades, number, percent, step
 from gradscope.records import Diagnosis
@@ -40,7 +40,7 @@ class LayerNumbers(NamedTuple):
 def layer_numbers(signals: Signals, path: str, at: int | None) -> LayerNumbers | None:
     """The numbers of a layer, by its path or by that of one of its parameters; None when there is none."""
     site = _find(signals, path)
-    column = nearest(signals.steps, at)
+    column = latest(signals) if at is None else nearest(signals.steps, at)
     if site is None:
         return None
     place = signals.sites[site]

@@ -30,7 +30,7 @@ def no_run(folder: str) -> Component:
 def no_step(age: str) -> Component:
     """For a run without steps."""
     return notice(
-        "No step recorded yet",
-        f"The run exists and was last written {age} ago. The first numbers appear when the optimizer's first step "
-        "closes. If the training has moved on already, check that it steps the optimizer that was given to watch().",
+        "What to check",
+        f"The run has no step yet; it was last written {age} ago. The first numbers appear when the optimizer's first "
+        "step closes. If the training has moved on, check that it steps the optimizer that was given to watch().",
     )
