@@ -13,7 +13,7 @@ from dash.development.base_component import Component
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.guard import guard
-from gradscope.dashboard.pages import overview, overview_callbacks
+from gradscope.dashboard.pages import overview, overview_wiring
 from gradscope.dashboard.parts.notice import no_run
 from gradscope.dashboard.runs import Runs
 from gradscope.dashboard.shell import shell, waiting
@@ -49,7 +49,7 @@ def create_app(path: Path) -> Dash:
     )
     app.index_string = _index(app.index_string)
     app.layout = lambda: _layout(runs)
-    overview_callbacks.register(app, runs)
+    overview_wiring.register(app, runs)
     _reload_when_found(app, runs)
     digest = base64.b64encode(hashlib.sha256(_SCHEME_SCRIPT.encode()).digest()).decode()
     guard(app, [f"'sha256-{digest}'", *app.csp_hashes()])

@@ -1,47 +1,28 @@
-"""Numbers, steps and verdicts as people read them. The same words as in the terminal."""
+"""Numbers, steps and verdicts as the page says them, made of the words that all reports share."""
 
 from __future__ import annotations
 
 import math
 
 from gradscope.records import Check, Finding, Severity, VerdictName
+from gradscope.reports import words
+from gradscope.reports.words import count
 
 SEVERITY_WORDS: dict[Severity, str] = {"error": "Error", "warning": "Warning", "note": "Note"}
-SEVERITY_SHAPES: dict[Severity, str] = {"error": "▲", "warning": "■", "note": "●"}
-
-# verdict -> shape, word for the tab, sentence, the severity whose colour it wears ("ok": none)
-VERDICTS: dict[VerdictName, tuple[str, str, str, str]] = {
-    "healthy": ("✓", "Healthy", "Training is healthy", "ok"),
-    "watch": ("■", "Watch", "Keep an eye on this training", "warning"),
-    "unhealthy": ("▲", "Unhealthy", "Training is unhealthy", "error"),
-    "broken": ("▲", "Broken", "Training is broken", "error"),
-    "not-enough-data": ("●", "Not enough data", "Not enough data yet", "note"),
+VERDICT_SENTENCES: dict[VerdictName, str] = {
+    "healthy": "Training is healthy",
+    "watch": "Keep an eye on this training",
+    "unhealthy": "Training is unhealthy",
+    "broken": "Training is broken",
+    "not-enough-data": "Not enough data yet",
 }
+CHECK_WORDS = {"passed": "passed", "not-applicable": "not applicable", "needs-data": "waiting for more data"}
+ABSENT = "—"
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number to three significant digits; NaN and Inf as words, a real minus, "—" for not recorded.
-
-    Example:
-        >>> number(0.000123456), number(1234.5), number(float("-inf"))
-        ('1.23e-4', '1,230', '−Inf')
-    """
-    if value is None:
-        return "—"
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "Inf" if value > 0 else "−Inf"
-    size = abs(value)
-    if size < 1e5 and value == int(value):
-        return f"{int(value):,}".replace("-", "−")
-    if not 1e-3 <= size < 1e5:
-        mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-        text = f"{mantissa}e{int(exponent):+d}"
-    else:
-        rounded = float(f"{value:.{digits}g}")
-        text = f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{value:#.{digits}g}"
-    return text.replace("-", "−", 1) if value < 0 else text
+def number(value: float | None) -> str:
+    """A number to three significant digits, as in the terminal; a dash where there is none."""
+    return ABSENT if value is None else words.number(value)
 
 
 def decades(value: float) -> str:
@@ -52,18 +33,13 @@ def decades(value: float) -> str:
 def percent(share: float | None) -> str:
     """A share in [0, 1] as "1.8 %"."""
     if share is None or math.isnan(share):
-        return "—"
+        return ABSENT
     return f"{share * 100:.3g} %" if share >= 0.001 or share == 0 else "< 0.1 %"
 
 
 def step(value: int | None) -> str:
     """A step number with thousands separated."""
-    return "—" if value is None else f"{value:,}"
-
-
-def plural(count: int, thing: str) -> str:
-    """`2 layers`, `1 layer`."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+    return ABSENT if value is None else f"{value:,}"
 
 
 def duration(seconds: float) -> str:
@@ -90,10 +66,7 @@ def where(layers: tuple[str, ...], shown: int = 1) -> str:
 
 def checks_summary(checks: tuple[Check, ...]) -> str:
     """`17 checks passed · 2 not applicable · 1 needs more data`."""
-    count = {outcome: sum(check.outcome == outcome for check in checks) for outcome in CHECK_WORDS}
-    said = [f"{plural(count['passed'], 'check')} passed"]
-    said += [f"{count[outcome]} {CHECK_WORDS[outcome]}" for outcome in CHECK_WORDS if outcome != "passed"]
+    amounts = {outcome: sum(check.outcome == outcome for check in checks) for outcome in CHECK_WORDS}
+    said = [f"{count(amounts['passed'], 'check')} passed"]
+    said += [f"{amounts[outcome]} {CHECK_WORDS[outcome]}" for outcome in CHECK_WORDS if outcome != "passed"]
     return " · ".join(text for text in said if not text.startswith("0 "))
-
-
-CHECK_WORDS = {"passed": "passed", "not-applicable": "not applicable", "needs-data": "waiting for more data"}

@@ -301,7 +301,8 @@ def _states(data: MapData, metric: Metric, theme: Theme) -> list[dict[str, Any]]
                 "colorscale": [[0, colour], [1, colour]],
                 "showscale": False,
                 "hoverongaps": False,
-                "hovertemplate": f"%{{y}}<br>{_step_words(data)}<br>{words}<extra></extra>",
+                "hovertemplate": f"%{{y}}<br>{'step %{x:,d}' if state == NOT_RECORDED else _step_words(data)}"
+                f"<br>{words}<extra></extra>",
             }
         )
     return traces

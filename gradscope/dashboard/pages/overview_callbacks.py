@@ -11,7 +11,7 @@ import html as html_text
 import time
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
+from dash import html, no_update
 from dash.exceptions import PreventUpdate
 
 from gradscope.dashboard import ids
@@ -28,27 +28,6 @@ from gradscope.dashboard.wording import duration, step
 from gradscope.errors import GradScopeError
 
 Outputs = dict[str, Any]
-
-# what `refresh` draws: name -> component and property
-DRAWN = {
-    "status": Output(ids.STATUS, "children"),
-    "tone": Output(ids.VERDICT, "className"),
-    "title": Output(ids.TITLE, "data"),
-    "next": Output(ids.NEXT, "children"),
-    "problem": Output(ids.PROBLEM, "children"),
-    "content": Output(ids.CONTENT, "style"),
-    "numbers": Output(ids.NUMBERS, "children"),
-    "findings": Output(ids.FINDINGS, "children"),
-    "checks": Output(ids.CHECKS, "children"),
-    "map": Output(ids.MAP, "figure"),
-    "map_title": Output(ids.MAP_TITLE, "children"),
-    "map_help": Output(ids.MAP_HELP, "children"),
-    "map_legend": Output(ids.MAP_LEGEND, "children"),
-    "depth": Output(ids.DEPTH, "figure"),
-    "depth_title": Output(ids.DEPTH_TITLE, "children"),
-    "interval": Output(ids.CLOCK, "interval"),
-    "shown": Output(ids.SHOWN, "data"),
-}
 
 
 def open_address(runs: Runs, search: str | None) -> tuple[str | None, str, dict[str, Any]]:
@@ -112,7 +91,7 @@ def refresh(
     scheme: str | None,
     shown: Outputs | None,
 ) -> Outputs:
-    """Everything of the page that is not as it should be.
+    """Everything of the page that is not as it should be, by the names of `overview_wiring.DRAWN`.
 
     Args:
         runs: where the runs are.
@@ -122,7 +101,7 @@ def refresh(
         scheme: "light" or "dark".
         shown: what is on the screen: for each area what it was drawn from.
     """
-    started, outputs = time.perf_counter(), dict.fromkeys(DRAWN, no_update)
+    started, outputs = time.perf_counter(), dict[str, Any]()
     chosen = at["step"] if at and at["run"] == version["run"] else None
     wanted = {"page": version, "map": [version, metric, scheme], "depth": [version, chosen, scheme]}
     stale = {area for area, source in wanted.items() if (shown or {}).get(area) != source}
@@ -144,7 +123,7 @@ def refresh(
         outputs |= _problem("GradScope could not show this run", text)
     sentence = outputs.pop("sentence", (shown or {}).get("sentence"))
     if sentence == (shown or {}).get("sentence"):
-        outputs["status"] = no_update  # a screen reader announces it once
+        outputs.pop("status", None)  # a screen reader announces it once
     seconds = time.perf_counter() - started
     return outputs | {"shown": {**wanted, "sentence": sentence}, "interval": max(1000, round(5000 * seconds))}
 
@@ -161,7 +140,7 @@ def _page(snapshot: Snapshot, age: float) -> Outputs:
         "problem": no_step(duration(age)) if newest is None and recorded is None else None,
         "content": {"display": "none"} if newest is None and recorded is None else {},
         "numbers": numbers.draw_cards(numbers.cards(snapshot.numbers, recorded)),
-        "findings": findings.finding_cards(diagnosis, signals, newest),
+        "findings": findings.finding_cards(diagnosis, signals, recorded),
         "checks": findings.checks(diagnosis),
     }
 
@@ -230,7 +209,9 @@ def drawer_content(snapshot: Snapshot, wanted: dict[str, Any], at: int | None) -
     if "finding" in wanted:
         finding = finding_drawer.find(snapshot.diagnosis, wanted["finding"])
         if finding is not None:
-            body = finding_drawer.finding_body(finding, snapshot.diagnosis, snapshot.newest_step)
+            recorded = snapshot.signals.steps
+            newest = int(recorded[-1]) if len(recorded) else None
+            body = finding_drawer.finding_body(finding, snapshot.diagnosis, newest)
             return finding_drawer.finding_title(wanted["finding"], finding), body
         return "Not found", [html.P(f"This run has no finding {wanted['finding']}; it may have healed.")]
     layer = layer_drawer.layer_numbers(snapshot.signals, wanted["layer"], at)
@@ -245,112 +226,3 @@ def clicked_cell(click: dict[str, Any] | None) -> tuple[str | None, int]:
     row = point.get("y")
     name = html_text.unescape(row).split(" … ")[0] if isinstance(row, str) else None
     return name, round(point.get("x", 0))
-
-
-def register(app: Dash, runs: Runs) -> None:
-    """Wires the callbacks to an app."""
-
-    @app.callback(
-        Output(ids.RUN, "value"), Output(ids.METRIC, "value"), Output(ids.WISH, "data"), Input(ids.URL, "search")
-    )
-    def _open_address(search: str | None) -> Any:
-        if search is None:  # the address is known once the page is mounted
-            raise PreventUpdate
-        return open_address(runs, search)
-
-    @app.callback(
-        Output(ids.VERSION, "data"),
-        Output(ids.CHIP, "children"),
-        Output(ids.CHIP, "className"),
-        Output(ids.CLOCK, "max_intervals"),
-        Input(ids.CLOCK, "n_intervals"),
-        Input(ids.RUN, "value"),
-        Input(ids.PAUSED, "data"),
-        State(ids.VERSION, "data"),
-    )
-    def _tick(_: int, run: str | None, paused: bool, known: dict[str, str] | None) -> Any:
-        if run is None:
-            raise PreventUpdate
-        return tick(runs, run, bool(paused), known)
-
-    @app.callback(
-        output=DRAWN,
-        inputs={
-            "version": Input(ids.VERSION, "data"),
-            "metric": Input(ids.METRIC, "value"),
-            "at": Input(ids.STEP, "data"),
-            "scheme": Input(ids.SCHEME, "data"),
-            "shown": State(ids.SHOWN, "data"),
-        },
-        running=[(Output(ids.CLOCK, "disabled"), True, False)],  # else a slow answer is overtaken for ever
-    )
-    def _refresh(version: Any, metric: str, at: Any, scheme: str | None, shown: Any) -> Any:
-        if version is None or scheme is None:
-            raise PreventUpdate
-        return refresh(runs, version, metric, at, scheme, shown)
-
-    @app.callback(
-        Output(ids.SLIDER, "value"),
-        Output(ids.SLIDER, "max"),
-        Output(ids.STEP, "data"),
-        Input(ids.VERSION, "data"),
-        Input(ids.SLIDER, "value"),
-        Input(ids.EARLIER, "n_clicks"),
-        Input(ids.LATER, "n_clicks"),
-        Input(ids.LATEST, "n_clicks"),
-        Input(ids.MAP, "clickData"),
-        State(ids.WISH, "data"),
-        State(ids.STEP, "data"),
-        prevent_initial_call=True,
-    )
-    def _move(version: Any, slider: Any, _1: int, _2: int, _3: int, click: Any, wish: Any, chosen: Any) -> Any:
-        snapshot = _snapshot(runs, version["run"] if version else None)
-        return move(snapshot, ctx.triggered_id, chosen, slider, (wish or {}).get("step"), clicked_cell(click)[1])
-
-    @app.callback(
-        Output(ids.OPENED, "data"),
-        Output(ids.DRAWER, "opened"),
-        Output(ids.DRAWER, "title"),
-        Output(ids.DRAWER_BODY, "children"),
-        Input(ids.WISH, "data"),
-        Input({"type": "open-finding", "finding": ALL, "place": ALL}, "n_clicks"),
-        Input(ids.MAP, "clickData"),
-        Input(ids.DRAWER, "opened"),
-        State(ids.RUN, "value"),
-        State(ids.STEP, "data"),
-        prevent_initial_call=True,
-    )
-    def _open_drawer(wish: Any, _: list[int], click: Any, opened: bool, run: str | None, chosen: Any) -> Any:
-        trigger = ctx.triggered_id
-        if isinstance(trigger, dict) and not ctx.triggered[0]["value"]:  # a button that was just drawn
-            raise PreventUpdate
-        if trigger == ids.DRAWER:
-            return (no_update,) * 4 if opened else (None, no_update, no_update, no_update)
-        cell, x = clicked_cell(click)
-        wanted = open_drawer(trigger, wish, cell)
-        if wanted is None:
-            raise PreventUpdate
-        at = (
-            x if trigger == ids.MAP else (wish or {}).get("step") if trigger == ids.WISH else (chosen or {}).get("step")
-        )
-        return wanted, True, *drawer_content(_snapshot(runs, run), wanted, at)
-
-    for function, output, inputs in (
-        ("address", None, [(ids.RUN, "value"), (ids.METRIC, "value"), (ids.STEP, "data"), (ids.OPENED, "data")]),
-        ("title", None, [(ids.TITLE, "data")]),
-        ("scheme", [Output(ids.SCHEME, "data")], [(ids.URL, "pathname")]),
-        ("pause", [Output(ids.PAUSED, "data"), Output(ids.PAUSE, "children")], [(ids.PAUSE, "n_clicks")]),
-    ):
-        wiring = [Input(*component) for component in inputs]
-        app.clientside_callback(  # type: ignore[no-untyped-call]
-            ClientsideFunction("gradscope", function), *(output or []), *wiring
-        )
-
-
-def _snapshot(runs: Runs, run: str | None) -> Snapshot:
-    if run is None:
-        raise PreventUpdate
-    try:
-        return runs.get(run)
-    except GradScopeError:  # `refresh` says it
-        raise PreventUpdate from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gradscope.dashboard.wording import duration, plural, step
+from gradscope.dashboard.wording import duration, step
 from gradscope.records import RunInfo
+from gradscope.reports.words import count
 
 STALE_AFTER = 60.0  # seconds without a write
 
@@ -19,7 +20,7 @@ def chip_text(info: RunInfo, newest_step: int | None, steps: int, age: float, pa
         paused: whether the page stands still.
     """
     if info.state == "ended":
-        return f"✓ ended · {plural(steps, 'step')}", "ended"
+        return f"✓ ended · {count(steps, 'step')}", "ended"
     if info.state == "stopped":
         return f"■ recording stopped at step {step(newest_step)}", "stopped"
     if paused:

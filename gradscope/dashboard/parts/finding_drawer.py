@@ -9,8 +9,9 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.parts.tag import effect_tag, severity_tag
-from gradscope.dashboard.wording import number, percent, when
+from gradscope.dashboard.wording import ABSENT, number, percent, when
 from gradscope.records import Cause, Diagnosis, Evidence, Finding, Suggestion
+from gradscope.reports.words import limit
 
 _MOST_LAYERS = 12
 
@@ -64,7 +65,7 @@ def _evidence(evidence: tuple[Evidence, ...]) -> Component:
                 html.Td(item.name),
                 html.Td(f"{number(item.value)} {item.unit}".strip(), className="value"),
                 html.Td(item.healthy or "—", className="value"),
-                html.Td(number(item.threshold), className="value"),
+                html.Td(ABSENT if item.threshold is None else limit(item.threshold), className="value"),
             ]
         )
         for item in evidence

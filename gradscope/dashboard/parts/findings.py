@@ -8,8 +8,9 @@ from gradscope.dashboard import ids
 from gradscope.dashboard.figures.sparkline import draw_sparkline, sparkline_data
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.tag import effect_tag, severity_tag
-from gradscope.dashboard.wording import CHECK_WORDS, checks_summary, plural, when, where
+from gradscope.dashboard.wording import CHECK_WORDS, checks_summary, when, where
 from gradscope.records import Diagnosis, Finding
+from gradscope.reports.words import count
 from gradscope.signals import Signals
 
 
@@ -83,7 +84,7 @@ def checks(diagnosis: Diagnosis) -> list[html.Details]:
         ]
         folded.append(
             html.Details(
-                [html.Summary(f"{plural(len(unseen), 'thing')} not observed"), html.Ul(unseen)], className="card"
+                [html.Summary(f"{count(len(unseen), 'thing')} not observed"), html.Ul(unseen)], className="card"
             )
         )
     return folded

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dash import html
 
 from gradscope.dashboard.parts.aria import aria
-from gradscope.dashboard.wording import SEVERITY_SHAPES, SEVERITY_WORDS
+from gradscope.dashboard.wording import SEVERITY_WORDS
 from gradscope.records import Severity, Suggestion
+from gradscope.reports.words import SHAPES
 
 
 def severity_tag(severity: Severity) -> html.Span:
     """`▲ Error`."""
     return html.Span(
-        [html.Span(SEVERITY_SHAPES[severity], **aria(hidden="true")), f" {SEVERITY_WORDS[severity]}"],
+        [html.Span(SHAPES[severity][0], **aria(hidden="true")), f" {SEVERITY_WORDS[severity]}"],
         className=f"severity tone-{severity}",
     )
 

@@ -8,28 +8,25 @@ from dash.development.base_component import Component
 from gradscope.dashboard import ids
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.tag import effect_tag
-from gradscope.dashboard.wording import VERDICTS
+from gradscope.dashboard.wording import VERDICT_SENTENCES
 from gradscope.records import Diagnosis
+from gradscope.reports.words import SHAPES, VERDICT_SEVERITY, VERDICT_WORDS
 
 
 def tab_title(diagnosis: Diagnosis) -> str:
     """The browser tab's text: "▲ Broken · gradscope"."""
-    shape, word, _, _ = VERDICTS[diagnosis.verdict]
-    return f"{shape} {word} · gradscope"
+    return f"{_shape(diagnosis)} {VERDICT_WORDS[diagnosis.verdict]} · gradscope"
 
 
 def verdict_tone(diagnosis: Diagnosis) -> str:
     """The class of the verdict's colour."""
-    return f"verdict tone-{VERDICTS[diagnosis.verdict][3]}"
+    return f"verdict tone-{VERDICT_SEVERITY[diagnosis.verdict] or 'ok'}"
 
 
 def headline(diagnosis: Diagnosis) -> list[Component]:
     """The verdict's word and sentence, announced by screen readers when they change."""
-    shape, _, sentence, _ = VERDICTS[diagnosis.verdict]
-    return [
-        html.P([html.Span(shape, **aria(hidden="true")), " ", sentence], className="verdict-word"),
-        html.H1(diagnosis.headline, id=ids.HEADLINE),
-    ]
+    shape, sentence = html.Span(_shape(diagnosis), **aria(hidden="true")), VERDICT_SENTENCES[diagnosis.verdict]
+    return [html.P([shape, " ", sentence], className="verdict-word"), html.H1(diagnosis.headline, id=ids.HEADLINE)]
 
 
 def next_step(diagnosis: Diagnosis) -> list[Component | str]:
@@ -45,3 +42,7 @@ def next_step(diagnosis: Diagnosis) -> list[Component | str]:
                 html.Button("Show the fix", id=ids.opener(f"F{number}", "verdict"), className="button", n_clicks=0),
             ]
     return []
+
+
+def _shape(diagnosis: Diagnosis) -> str:
+    return SHAPES[VERDICT_SEVERITY[diagnosis.verdict]][0]
