@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -19,10 +18,6 @@ from gradscope.cli import main
 from gradscope.cli.demo import demos
 from gradscope.cli.explain import unknown
 from tests.conftest import SaveRun
-
-needs_catalogue = pytest.mark.skipif(
-    importlib.util.find_spec("gradscope.catalogue") is None, reason="the catalogue is not built yet"
-)
 
 
 def _environment(**changes: str) -> dict[str, str]:
@@ -300,7 +295,6 @@ def test_an_unknown_id_comes_with_a_hint() -> None:
     assert unknown("rule", "zzz", known) == "no rule is called 'zzz'. There are: dead-units, vanishing-gradient."
 
 
-@needs_catalogue
 def test_every_rule_is_listed_and_has_a_page() -> None:
     """`gradscope rules` lists every rule with its summary, and `gradscope explain` prints the page of each."""
     from gradscope.catalogue import rules
@@ -309,11 +303,12 @@ def test_every_rule_is_listed_and_has_a_page() -> None:
     for name, rule in rules().items():
         assert f"{name} {' '.join(rule.summary.split())}" in table
     name = next(iter(rules()))
-    assert _gradscope("explain", name).stdout == rules()[name].page() + "\n"
+    page = _gradscope("explain", name).stdout
+    assert page.split() == rules()[name].page().split()
+    assert max(map(len, page.splitlines())) <= 80
     assert _gradscope("explain", name, PYTHONIOENCODING="ascii").stdout.isascii()
 
 
-@needs_catalogue
 def test_explaining_what_is_not_there_is_an_error() -> None:
     """An unknown id is exit code 2, with a hint."""
     done = _gradscope("explain", "vanishing-gradeint")

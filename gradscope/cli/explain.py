@@ -20,13 +20,12 @@ def run(options: Namespace) -> int:
     """Prints the page."""
     from gradscope.catalogue import rules
     from gradscope.reports.look import look_of
-    from gradscope.reports.words import ascii_only
+    from gradscope.reports.page import render
 
     known = rules()
     if options.id not in known:
         raise UnknownId(unknown("rule", options.id, list(known)))
-    page = known[options.id].page()
-    print(page if look_of(sys.stdout).unicode else ascii_only(page))
+    sys.stdout.write(render(known[options.id].page(), look_of(sys.stdout)))
     return 0
 
 
