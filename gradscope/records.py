@@ -299,6 +299,7 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
     causes: tuple[Cause, ...] = ()  # most likely first
     suggestions: tuple[Suggestion, ...] = ()
+    follows: str | None = None  # id of the rule whose finding leads to this one
 
     def __str__(self) -> str:
         return f"{self.severity} {self.rule}: {self.message}"

@@ -140,7 +140,7 @@ class _Sites:
             order,
             mechanism,
             label=kind,
-            shape=(int(_COUNT),),
+            shape=(10, int(_COUNT) // 10),
             dtype="float32",
             trainable=trainable,
             optimized=optimized,

@@ -178,16 +178,17 @@ class Signals:
         return decades(np.sqrt(squares[inputs].sum(axis=0)), np.sqrt(squares[module]))
 
     def first_non_finite(self, quantity: str) -> tuple[int, list[int]] | None:
-        """The first recorded step at which the quantity holds NaN or Inf, and the sites where it does, in execution
-        order (modules) or in the order of their modules (parameters).
+        """The first recorded step at which the quantity holds NaN or Inf, and the sites where it does, in execution order.
+
+        A tensor that several sites share is said once.
         """
         flags = self.non_finite(quantity)
+        flags[[i for i, site in enumerate(self.sites) if site.same_as is not None]] = False  # said once a tensor
         columns = np.flatnonzero(flags.any(axis=0))
         if not len(columns):
             return None
-        sites = [i for i in [*self.modules, *self.parameters] if flags[i, columns[0]]]
-        inputs = [i for i, site in enumerate(self.sites) if site.role == "input" and flags[i, columns[0]]]
-        return int(self.steps[columns[0]]), [*inputs, *sites]
+        found = np.flatnonzero(flags[:, columns[0]])
+        return int(self.steps[columns[0]]), sorted((int(i) for i in found), key=lambda i: self.sites[i].order)
 
 
 def decades(over: NDArray[Any], under: NDArray[Any]) -> NDArray[np.float64]:

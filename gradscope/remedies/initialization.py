@@ -1,0 +1,69 @@
+"""Start the weights at the size that the activations need."""
+
+from __future__ import annotations
+
+from gradscope.records import Finding
+from gradscope.remedies.remedy import Remedy
+from gradscope.signals import Signals
+
+_RELU_LIKE = ("ReLU", "ReLU6", "LeakyReLU", "GELU", "SiLU", "ELU", "Mish", "Hardswish", "PReLU")
+
+
+class Initialization(Remedy):
+    """Draws the weights so that activations and gradients keep their size through a layer.
+
+    He for activations that are half open (ReLU and its relatives): variance 2/n_in. Xavier for tanh and linear layers:
+    variance 2/(n_in + n_out). torch's own default has variance 1/(3 n_in): right for neither in a deep network.
+    """
+
+    id = "initialization"
+    title = "Initialise for the activation that follows"
+    cures = {
+        "init-too-small": 1.0,
+        "init-too-large": 1.0,
+        "symmetric-init": 1.0,
+        "activation-saturates": 0.6,
+        "dead-path": 0.3,
+    }
+    sources = (
+        "He et al. 2015 (arXiv:1502.01852)",
+        "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks",
+    )
+
+    def why(self, finding: Finding, signals: Signals) -> str:
+        """Why it should work here."""
+        each = self._each(finding, signals)
+        scheme = "He" if self._relu(signals) else "Xavier"
+        return f"{each}{scheme} initialization makes a layer with its activation pass on about 1: depth costs nothing then."
+
+    def code(self, finding: Finding, signals: Signals) -> str:
+        """Code to paste."""
+        draw = (
+            'torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")'
+            if self._relu(signals)
+            else 'torch.nn.init.xavier_normal_(module.weight, gain=torch.nn.init.calculate_gain("tanh"))'
+        )
+        kinds = sorted({signals.sites[i].kind for i in signals.layers if signals.sites[i].kind in _DRAWN}) or ["Linear"]
+        classes = ", ".join(f"torch.nn.{kind}" for kind in kinds)
+        return (
+            "for module in model.modules():  # after the model is built, before the optimizer\n"
+            f"    if isinstance(module, ({classes},)):\n"
+            f"        {draw}\n"
+            "        if module.bias is not None:\n"
+            "            torch.nn.init.zeros_(module.bias)"
+        )
+
+    def _relu(self, signals: Signals) -> bool:
+        kinds = [signals.sites[i].kind for i in signals.layers if signals.sites[i].mechanism == "activation"]
+        return not kinds or sum(kind in _RELU_LIKE for kind in kinds) * 2 >= len(kinds)
+
+    def _each(self, finding: Finding, signals: Signals) -> str:
+        """What a layer passes on now, with its activation, as a geometric mean over the depth."""
+        layers = [i for i in signals.layers if signals.sites[i].kind in _DRAWN]
+        extreme = finding.evidence[0].value if finding.evidence else 0.0
+        if len(layers) < 2 or not extreme > 0:
+            return ""
+        return f"A layer passes on {extreme ** (1 / (len(layers) - 1)):.2f} of the gradient now. "
+
+
+_DRAWN = ("Linear", "Conv1d", "Conv2d", "Conv3d", "Bilinear", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")

@@ -1,0 +1,31 @@
+"""Bring regression targets to the size of the network's outputs."""
+
+from __future__ import annotations
+
+from gradscope.records import Finding
+from gradscope.remedies.remedy import Remedy
+from gradscope.signals import Signals
+from gradscope.signals.loss import squared_error
+
+
+class StandardizeTargets(Remedy):
+    """Subtracts the mean of the training targets and divides by their standard deviation; predictions are scaled back."""
+
+    id = "standardize-targets"
+    title = "Standardise the targets"
+    cures = {"unscaled-target": 1.0}
+    sources = ("LeCun et al. 1998, Efficient backprop; Bishop 1995, Neural networks for pattern recognition, 8.2",)
+
+    def why(self, finding: Finding, signals: Signals) -> str:
+        """Why it should work here."""
+        error = squared_error(signals)
+        root = "" if error is None else f"The outputs are {error.root[0]:.3g} away from the targets at the start. "
+        return f"{root}The gradient of a squared error is that distance; with standardised targets it starts near 1."
+
+    def code(self, finding: Finding, signals: Signals) -> str:
+        """Code to paste."""
+        return (
+            "mean, std = y_train.mean(), y_train.std()\n"
+            "loss = criterion(model(x), (y - mean) / std)  # instead of criterion(model(x), y)\n"
+            "prediction = model(x) * std + mean"
+        )

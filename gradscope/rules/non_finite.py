@@ -1,0 +1,133 @@
+"""NaN and Inf: where and when they came up first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gradscope.records import Cause, Evidence, Finding
+from gradscope.rules.handwritten import run
+from gradscope.rules.rule import Case, Rule, Threshold
+from gradscope.signals import Signals
+
+_FORWARD_FIRST = ("weight", "activation", "activation_gradient", "gradient", "update")
+
+
+class NonFinite(Rule):
+    """Flags the first NaN or Inf of a training and says where it came up.
+
+    Why it hurts: one NaN reaches every weight within a step, and from then on nothing is learned.
+
+    When it is harmless: a loss scaler that skips a step with infinite gradients does what it is for. GradScope sees a
+    step only when the optimizer takes it, so a skipped one is not counted here.
+
+    How it is measured: every summary says exactly whether any entry is NaN or Inf. At the first recorded step with
+    one, the first module in execution order whose output has it is the origin; when all outputs are finite, the last
+    module in execution order whose gradient has it: the gradient flows backwards. When steps between were not
+    recorded, the origin is the first that was seen.
+
+    What to do: the suggestion follows the cause, mostly gradients that explode; see exploding-gradient.
+    """
+
+    id = "non-finite"
+    summary = "A loss, activation, gradient or weight is NaN or Inf."
+    needs_steps = 1
+    count = Threshold(1, "NaN or Inf entries", "exact: a single one is one too many")
+    sources = ("IEEE 754-2019, arithmetic with infinities and NaN",)
+
+    def check(self, signals: Signals) -> Iterator[Finding]:
+        """Finds the first NaN or Inf."""
+        steps = signals.run.steps
+        losses = steps["step"][steps["has_loss"] & ~np.isfinite(steps["loss"])]
+        onsets = {
+            quantity: onset for quantity in _FORWARD_FIRST if (onset := signals.first_non_finite(quantity)) is not None
+        }
+        if not len(losses) and not onsets:
+            return
+        first = min([int(step) for step in losses[:1]] + [step for step, _ in onsets.values()])
+        at_first = {quantity: sites for quantity, (step, sites) in onsets.items() if step == first}
+        sites, what = [], "the loss"
+        for quantity in _FORWARD_FIRST:
+            if at_first.get(quantity):
+                backward = quantity in ("activation_gradient", "gradient")
+                sites = sorted(at_first[quantity], key=lambda i: signals.sites[i].order * (-1 if backward else 1))
+                what = f"the {quantity.replace('_', ' ')} of {signals.sites[sites[0]].name}"
+                break
+        kind = self._kind(signals, first, sites[0] if sites else None)
+        now = bool(len(losses) and losses[-1] == steps["step"][-1]) or self._still(signals)
+        touched = len({site for found in at_first.values() for site in found})
+        subject = "Loss is" if len(losses) and int(losses[0]) == first else "A value is"
+        message = f"{subject} {kind} since step {first:,}; it began in {what}"
+        previous = steps["loss"][(steps["step"] < first) & np.isfinite(steps["loss"])]
+        evidence = [Evidence("tensors with NaN or Inf at that step", float(touched), "", self.count.value, "0")]
+        if len(previous):
+            evidence.append(Evidence("last finite loss", float(previous[-1])))
+        layers = tuple(dict.fromkeys(_layer(signals, site) for site in sites))
+        yield Finding(
+            self.id,
+            "error" if now else "warning",
+            layers,
+            first,
+            int(steps["step"][-1]) if now else first,
+            message if now else f"{message}; it passed",
+            tuple(evidence),
+            tuple(self._causes(signals, first)),
+        )
+
+    def _kind(self, signals: Signals, step: int, site: int | None) -> str:
+        """NaN or Inf, in a word."""
+        column = np.flatnonzero(signals.steps == step)
+        if site is not None and len(column):
+            for quantity in _FORWARD_FIRST:
+                if signals.values(quantity, "nans")[site, column[0]] > 0:
+                    return "NaN"
+                if signals.values(quantity, "positive_infs")[site, column[0]] > 0:
+                    return "Inf"
+                if signals.values(quantity, "negative_infs")[site, column[0]] > 0:
+                    return "-Inf"
+        loss = signals.run.steps["loss"][signals.run.steps["step"] == step]
+        return "Inf" if len(loss) and np.isinf(loss[0]) else "NaN"
+
+    def _still(self, signals: Signals) -> bool:
+        """Whether weights or activations are broken at the last recorded step."""
+        return any(bool(signals.non_finite(quantity)[:, -1:].any()) for quantity in ("weight", "activation"))
+
+    def _causes(self, signals: Signals, first: int) -> list[Cause]:
+        """What came just before."""
+        causes = []
+        before = np.flatnonzero(signals.steps < first)
+        weights = [i for i in signals.parameters if len(signals.sites[i].shape) != 1]
+        if len(before) and len(weights):
+            ratio = float(np.nanmax(np.nan_to_num(signals.update_ratio[weights][:, before[-1]], nan=0.0)))
+            if ratio > 0.5:
+                why = f"the last recorded step before moved a weight by {ratio:.3g} times its own size"
+                causes.append(Cause("learning-rate-too-high", 0.6, why))
+                causes.append(Cause("no-clipping", 0.4, "nothing bounds the length of a step"))
+        if first == int(signals.run.steps["step"][0]):
+            fed = [i for i, site in enumerate(signals.sites) if site.role == "input" and site.path == ""]
+            if fed and bool(signals.non_finite("activation")[fed, 0].any()):
+                causes.append(Cause("unscaled-input", 0.9, "what the model is fed holds NaN or Inf already"))
+            else:
+                causes.append(
+                    Cause("init-too-large", 0.4, "it is there at the first step, before anything was learned")
+                )
+        return causes or [Cause("no-clipping", 0.2, "nothing recorded before it was out of the ordinary")]
+
+    @classmethod
+    def cases(cls) -> tuple[Case, ...]:
+        """Runs written by hand."""
+        nan = float("nan")
+        broken = [1.0, 1.0, 1.0, nan, nan, nan, nan, nan]
+        return (
+            Case("activations turn NaN in the middle", run({"a": 1.0, "b": 1.0}, activation={"b": broken}), ("b",)),
+            Case("a gradient is NaN", run({"a": broken, "b": 1.0}), ("a",)),
+            Case("large and finite", run({"a": 1e30, "b": 1.0}, loss=1e30)),
+            Case("a loss that was not observed is not NaN", run({"a": 1.0, "b": 1.0}, loss=None)),
+        )
+
+
+def _layer(signals: Signals, site: int) -> str:
+    """The path of the module that a site belongs to."""
+    found = signals.sites[site]
+    return found.path.rpartition(".")[0] if found.role == "parameter" else found.path

@@ -1,0 +1,116 @@
+"""Who ate or grew the gradient: the measured gain of each kind of module beside what it should have."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gradscope.signals.budget import budget, mechanism_totals
+from gradscope.signals.series import Signals
+
+# log10 of the root of E[phi'(z)^2] for z ~ N(0, 1): what an activation lets through when it works as meant. For ReLU
+# sqrt(1/2), half of the units (He et al. 2015). tests/test_signals.py integrates each.
+WORKING_DECADES = {
+    "ReLU": -0.151,
+    "ReLU6": -0.151,
+    "LeakyReLU": -0.151,
+    "ELU": -0.088,
+    "CELU": -0.088,
+    "SELU": 0.015,
+    "GELU": -0.171,
+    "SiLU": -0.210,
+    "Mish": -0.160,
+    "Softplus": -0.266,
+    "Softsign": -0.321,
+    "Tanh": -0.167,
+    "Hardtanh": -0.083,
+    "Hardswish": -0.223,
+    "Sigmoid": -0.674,
+    "Hardsigmoid": -0.779,
+    "LogSigmoid": -0.266,
+}
+CONTRACTING = 0.3  # an activation that works below this factor shrinks every gradient, however it is fed
+
+
+@dataclass(frozen=True)
+class Share:
+    """All modules of one kind that share a mechanism: how many, and what they did together.
+
+    `decades` is the sum of the log10 gains of the `count` modules that were measured; `working` what that sum would be
+    if each worked as meant; None when that is not known for the kind.
+    """
+
+    kind: str
+    mechanism: str
+    count: int
+    decades: float
+    working: float | None
+
+    @property
+    def each(self) -> float:
+        """The backward gain of one of them, a factor."""
+        return float(10 ** (self.decades / self.count))
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.kind} × {self.decades / self.count:+.2f}"
+
+
+def shares(signals: Signals, column: int) -> list[Share]:
+    """What each kind of layer did to the gradient at one recorded step, the largest effect first."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for layer in signals.layers:
+        site, decades = signals.sites[layer], float(signals.own_gain(layer)[column])
+        if math.isfinite(decades):
+            found.setdefault((site.kind, site.mechanism), []).append(decades)
+    result = [
+        Share(kind, mechanism, len(values), sum(values), _working(kind, len(values)))
+        for (kind, mechanism), values in found.items()
+    ]
+    return sorted(result, key=lambda share: -abs(share.decades))
+
+
+def _working(kind: str, count: int) -> float | None:
+    return WORKING_DECADES[kind] * count if kind in WORKING_DECADES else None
+
+
+def totals(signals: Signals, column: int) -> dict[str, float]:
+    """Decades by mechanism at one recorded step: of the whole chain where the budget is one, else of all layers."""
+    tree = budget(signals)
+    if tree is not None and tree.chain:
+        return {name: float(values[column]) for name, values in mechanism_totals(tree).items()}
+    found: dict[str, float] = {}
+    for share in shares(signals, column):
+        found[share.mechanism] = found.get(share.mechanism, 0.0) + share.decades
+    return found
+
+
+def longest_chain(signals: Signals) -> int:
+    """Layers with weights that follow one another without a skip connection, along the model's own chain."""
+    tree = budget(signals)
+    longest = run = 0
+    parts = list(tree.parts) if tree is not None and tree.chain else []
+    while parts:
+        part = parts.pop(0)
+        if part.chain:
+            parts = [*part.parts, *parts]
+        elif part.mechanism == "joins":
+            run = 0
+        elif part.mechanism in ("weights", "recurrence"):
+            run += 1
+            longest = max(longest, run)
+    return longest
+
+
+def sentence(signals: Signals, column: int) -> str:
+    """The budget in one line, e.g. "-17.1 decades = 20 Sigmoid × -0.61 + 20 Linear × -0.24"."""
+    parts = [share for share in shares(signals, column) if abs(share.decades) >= 0.1][:4]
+    total = sum(share.decades for share in parts)
+    return f"{total:+.1f} decades = " + " + ".join(str(share) for share in parts) if parts else ""
+
+
+def median_last(values: np.ndarray, count: int = 3) -> float:
+    """The median of the last finite values of a series; NaN when there is none."""
+    finite = values[np.isfinite(values)][-count:]
+    return float(np.median(finite)) if len(finite) else math.nan
