@@ -25,7 +25,7 @@ def diagnose(run: Run) -> Diagnosis:
         >>> print(diagnose(run({"a": 0.9, "b": 1.0})).verdict)
         healthy
         >>> print(diagnose(run({"a": 1e-9, "b": 1.0})).headline)
-        Gradients vanish before layer a: a gets 1.0e-09 of the output's, since step 0.
+        Gradients vanish before layer a: layer a gets 1.0e-09 of the output's, since step 0.
     """
     signals = Signals(run)
     findings: list[Finding] = []
@@ -36,7 +36,10 @@ def diagnose(run: Run) -> Diagnosis:
         findings += found
         if not found:
             checks.append(missing or Check(rule.id, "passed"))
-    findings = [replace(finding, suggestions=_suggestions(finding, signals)) for finding in _ranked(findings)]
+    findings = [
+        finding if finding.follows else replace(finding, suggestions=_suggestions(finding, signals))
+        for finding in _ranked(findings)  # a consequence goes away with what leads to it
+    ]
     return Diagnosis(
         _verdict(findings, checks),
         _headline(findings, checks, run),

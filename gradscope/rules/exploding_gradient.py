@@ -98,7 +98,7 @@ class ExplodingGradient(Rule):
             tuple(signals.sites[layer].path for layer in path),
             int(signals.steps[column]),
             int(signals.steps[sick[-1]]),
-            f"Gradients explode on their way back: {worst.name} gets {value:.1e} times the output's",
+            f"Gradients explode on their way back: layer {worst.name} gets {value:.1e} times the output's",
             tuple(evidence),
             tuple(self._depth_causes(signals, column)),
         )

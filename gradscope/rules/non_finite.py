@@ -54,10 +54,11 @@ class NonFinite(Rule):
                 sites = sorted(at_first[quantity], key=lambda i: signals.sites[i].order * (-1 if backward else 1))
                 what = f"the {quantity.replace('_', ' ')} of {signals.sites[sites[0]].name}"
                 break
-        kind = self._kind(signals, first, sites[0] if sites else None)
+        of_loss = bool(len(losses)) and int(losses[0]) == first
+        kind = self._kind(signals, first, sites[0] if sites and not of_loss else None)
         now = bool(len(losses) and losses[-1] == steps["step"][-1]) or self._still(signals)
         touched = len({site for found in at_first.values() for site in found})
-        subject = "Loss is" if len(losses) and int(losses[0]) == first else "A value is"
+        subject = "Loss is" if of_loss else "A value is"
         message = f"{subject} {kind} since step {first:,}; it began in {what}"
         previous = steps["loss"][(steps["step"] < first) & np.isfinite(steps["loss"])]
         evidence = [Evidence("tensors with NaN or Inf at that step", float(touched), "", self.count.value, "0")]

@@ -78,9 +78,7 @@ class VanishingGradient(Rule):
         severity = "error" if smallest < self.error.value else "warning"
         first, last = int(signals.steps[sick[0]]), int(signals.steps[sick[-1]])
         name = signals.sites[layers[-1]].name
-        message = (
-            f"Gradients vanish before layer {name}: {signals.sites[worst].name} gets {smallest:.1e} of the output's"
-        )
+        message = f"Gradients vanish before layer {name}: layer {signals.sites[worst].name} gets {smallest:.1e} of the output's"
         if not now:
             severity, message = "note", f"{message}; it recovered after step {last:,}"
         where = f"at {signals.sites[worst].name}, step {signals.steps[column]:,}"
