@@ -476,6 +476,13 @@ def test_names_of_the_user_cannot_steer_the_terminal(name: str, color: bool) -> 
     assert words.harmless(name) in text
 
 
+def test_a_consequence_names_the_finding_that_it_follows() -> None:
+    """A finding that another one leads to says so, with that one's number."""
+    second = _finding(rule="dead-units", follows="vanishing-gradient")
+    text = _rendered(None, Diagnosis("unhealthy", "x", (_finding(), second)))
+    assert text.count("    follows  most likely a consequence of F1\n") == 1
+
+
 def test_what_is_left_out_is_said() -> None:
     """Where a list is cut, the report says how many more there are and where to see them."""
     many = tuple(Cause("c", 0.5, f"cause {number}") for number in range(5))

@@ -122,6 +122,7 @@ def _finding(position: int, finding: Finding) -> Document:
         "rule": finding.rule,
         "severity": finding.severity,
         "message": finding.message,
+        "follows": finding.follows or "",
         "layers": list(finding.layers),
         "first_step": int(finding.first_step),
         "last_step": int(finding.last_step),

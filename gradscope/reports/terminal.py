@@ -182,6 +182,9 @@ class _Page:
             seen += ", the newest"
         yield from self._labelled("where", self._say(_where(finding["layers"], _MOST_LAYERS)))
         yield from self._labelled("when", self._say(seen))
+        leading = [each["number"] for each in self.document["findings"] if each["rule"] == finding["follows"]]
+        if leading:
+            yield from self._labelled("follows", self._say(f"most likely a consequence of {leading[0]}"))
         evidence, causes, suggestions = finding["evidence"], finding["causes"], finding["suggestions"]
         if evidence:
             lines = [self._say(_evidence(each)) for each in evidence[:_MOST_EVIDENCE]]
