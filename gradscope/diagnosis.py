@@ -25,7 +25,7 @@ def diagnose(run: Run) -> Diagnosis:
         >>> print(diagnose(run({"a": 0.9, "b": 1.0})).verdict)
         healthy
         >>> print(diagnose(run({"a": 1e-9, "b": 1.0})).headline)
-        Gradients vanish before layer a: layer a gets 1.0e-09 of the output's, since step 0.
+        Gradients vanish before a: a gets 1.0e-09 of the output's, since step 0.
     """
     signals = Signals(run)
     findings: list[Finding] = []

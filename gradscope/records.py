@@ -117,7 +117,8 @@ def merge(rows: Rows, groups: NDArray[np.int64], count: int) -> Rows:
     """
     merged = empty_summaries(count)
     if len(np.unique(groups)) == len(groups):  # nothing to merge, as in most steps
-        merged[groups] = rows
+        for name in SUMMARY.names or ():
+            merged[name][groups] = rows[name]
         return merged
     for name in SUMMARY.names or ():
         values = rows[name]
@@ -157,6 +158,11 @@ class Site:
     def name(self) -> str:
         """The path as shown to people: the model itself is "(model)"."""
         return self.path or "(model)"
+
+    @property
+    def title(self) -> str:
+        """The path inside a sentence: a bare number becomes "layer 3"."""
+        return f"layer {self.path}" if self.path.isdigit() else self.name
 
 
 @dataclass(frozen=True)

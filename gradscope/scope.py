@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-import gradscope
+from gradscope import __version__
 from gradscope.diagnosis import diagnose
 from gradscope.errors import ForeignOptimizer, NothingToWatch, NotYet, RunExists, WatchError
 from gradscope.recorder import Recorder
@@ -92,7 +92,7 @@ class Scope:
         diagnosis = self.diagnose()
         if self._reader is None:
             return str(diagnosis)
-        return render(document(self._reader.read(), diagnosis))
+        return render(document(self._reader.read(), diagnosis, self.run_dir))
 
     def show(self) -> None:
         """Shows the dashboard in a notebook."""
@@ -245,7 +245,7 @@ def _info(model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Pat
         model=type(model).__name__,
         created=time.time(),
         versions={
-            "gradscope": gradscope.__version__,
+            "gradscope": __version__,
             "torch": torch.__version__,
             "python": sys.version.split()[0],
         },

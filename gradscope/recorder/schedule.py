@@ -22,10 +22,11 @@ class Schedule:
 
     Example:
         >>> schedule = Schedule("auto", 0.03)
-        >>> schedule.wants(0), schedule.wants(100)
+        >>> schedule.spent(total=1.1, recorder=0.1, recorded=True)
+        >>> schedule.wants(step=2), schedule.wants(step=100)
         (True, False)
-        >>> schedule.spent(total=10.0, recorder=0.1, recorded=True)
-        >>> schedule.wants(101)
+        >>> schedule.spent(total=10.0, recorder=0.0, recorded=False)
+        >>> schedule.wants(step=200)
         True
     """
 

@@ -98,7 +98,7 @@ class ExplodingGradient(Rule):
             tuple(signals.sites[layer].path for layer in path),
             int(signals.steps[column]),
             int(signals.steps[sick[-1]]),
-            f"Gradients explode on their way back: layer {worst.name} gets {value:.1e} times the output's",
+            f"Gradients explode on their way back: {worst.title} gets {value:.1e} times the output's",
             tuple(evidence),
             tuple(self._depth_causes(signals, column)),
         )
@@ -138,66 +138,61 @@ class ExplodingGradient(Rule):
 
     def _as_a_whole(self, signals: Signals) -> Finding | None:
         """Gradients that are too large everywhere."""
-        weights = [i for i in signals.parameters if len(signals.sites[i].shape) != 1 and signals.sites[i].trainable]
-        ratio = _median_rows(signals.update_ratio[weights])
         error = squared_error(signals)
-        thrown = np.flatnonzero(np.nan_to_num(ratio, posinf=math.inf) > self.update.value)
-        thrown = np.array([c for c in thrown if self._loss_grew(signals, int(c))], int)
         residual = np.full(len(signals.steps), np.nan) if error is None else error.ratio
-        too_far = np.flatnonzero(np.nan_to_num(residual) > self.residual.value)
-        grown = self._grown(signals)
-        evidence, causes = [], []
-        severity: Severity = "error"
-        if len(thrown):
-            column, value = int(thrown[0]), float(ratio[thrown[0]])
-            message = f"A step threw the weights away: it moved them by {value:.3g} times their own size"
-            evidence.append(
-                Evidence(f"update ratio, step {signals.steps[column]:,}", value, "", self.update.value, "1e-4 … 0.05")
-            )
-        elif (
-            len(too_far)
-            and too_far[0] == np.flatnonzero(np.isfinite(residual))[0]
-            and residual[-1] > self.residual.value
-        ):
-            column = int(too_far[0])
-            message = f"The targets are {residual[column]:.0f} times larger than anything the network puts out"
-            severity = "error" if residual[column] > 10 * self.residual.value else "warning"
-        elif grown is not None:
-            column, value = grown
-            message = f"The gradients grew {value:.1e}-fold, and the loss with them"
-            evidence.append(
-                Evidence(f"growth of the gradient norm, step {signals.steps[column]:,}", value, "", self.growth.value)
-            )
-        else:
+        found = self._thrown(signals) or self._too_far(residual) or self._grown(signals)
+        if found is None:
             return None
-        if error is not None and residual[column] > self.residual.value:
+        what, column, value = found
+        step = f"step {signals.steps[column]:,}"
+        severity: Severity = "error"
+        evidence = []
+        if what == "thrown":
+            message = f"A step threw the weights away: it moved them by {value:.3g} times their own size"
+            evidence.append(Evidence(f"update ratio, {step}", value, "", self.update.value, "1e-4 … 0.05"))
+        elif what == "grown":
+            message = f"The gradients grew {value:.1e}-fold, and the loss with them"
+            evidence.append(Evidence(f"growth of the gradient norm, {step}", value, "", self.growth.value))
+        else:
+            message = f"The targets are {value:,.0f} times larger than anything the network puts out"
+            severity = "error" if value > 10 * self.residual.value else "warning"
+        unscaled = error is not None and residual[column] > self.residual.value
+        causes = []
+        if error is not None and unscaled:
+            far = float(residual[column])
             evidence.append(
-                Evidence(
-                    "root of the loss over the outputs' size",
-                    float(residual[column]),
-                    "",
-                    self.residual.value,
-                    "0.1 … 30",
-                )
+                Evidence("root of the loss over the outputs' size", far, "", self.residual.value, "0.1 … 30")
             )
             why = (
                 f"‖∂L/∂h_out‖ and the loss show a mean squared error whose root is {error.root[column]:.3g}, while "
                 f"outputs and features have size {error.size[column]:.2g}; its gradient grows with that distance"
             )
             causes.append(Cause("unscaled-target", 0.9, why))
-        if len(thrown) or grown is not None:
+        if what != "too far":
             kind = signals.run.info.optimizers[0].kind if signals.run.info.optimizers else "the optimizer"
-            confidence = 0.3 if causes else 0.8
-            causes.append(
-                Cause("learning-rate-too-high", confidence, f"{kind}'s step was larger than the weights bear")
-            )
+            why = f"{kind}'s step was larger than the weights bear"
+            causes.append(Cause("learning-rate-too-high", 0.3 if unscaled else 0.8, why))
             causes.append(Cause("no-clipping", 0.25, "nothing bounds the length of a step"))
-        last = int(signals.steps[max([column, *too_far, *thrown])])
-        affected = [signals.sites[i].path.rpartition(".")[0] for i in weights] if len(thrown) else []
         heads = [signals.sites[head].path for head in signals.run.info.heads]
-        layers = tuple(dict.fromkeys(heads if causes[0].id == "unscaled-target" else affected or heads))
-        first = int(signals.steps[column])
+        thrown = [signals.sites[i].path.rpartition(".")[0] for i in _weights(signals)] if what == "thrown" else []
+        layers = tuple(dict.fromkeys(heads if unscaled or not thrown else thrown))
+        first, last = int(signals.steps[column]), int(signals.steps[-1])
         return Finding(self.id, severity, layers, first, last, message, tuple(evidence), tuple(causes))
+
+    def _thrown(self, signals: Signals) -> tuple[str, int, float] | None:
+        """The first recorded step that moved the weights by their own size or so, and the loss up."""
+        ratio = _median_rows(signals.update_ratio[_weights(signals)])
+        for column in np.flatnonzero(np.nan_to_num(ratio, posinf=math.inf) > self.update.value):
+            if self._loss_grew(signals, int(column)):
+                return "thrown", int(column), float(ratio[column])
+        return None
+
+    def _too_far(self, residual: np.ndarray) -> tuple[str, int, float] | None:
+        """Whether outputs were out of reach of the targets from the first recorded step to the last."""
+        known = np.flatnonzero(np.isfinite(residual))
+        if not len(known) or min(residual[known[0]], residual[known[-1]]) <= self.residual.value:
+            return None
+        return "too far", int(known[0]), float(residual[known[0]])
 
     def _loss_grew(self, signals: Signals, column: int) -> bool:
         """Whether the loss at least doubled, or stopped being a number, within three steps after a recorded one."""
@@ -208,7 +203,7 @@ class ExplodingGradient(Rule):
             return bool(signals.non_finite("gradient")[:, column:].any())
         return bool(~np.isfinite(window[1:]).all() or window[1:].max() > 2 * window[0])
 
-    def _grown(self, signals: Signals) -> tuple[int, float] | None:
+    def _grown(self, signals: Signals) -> tuple[str, int, float] | None:
         """The recorded step at which the gradient norm had left the run's beginning far behind, and how far."""
         steps = signals.run.steps[np.isin(signals.run.steps["step"], signals.steps)]
         norm, loss = steps["gradient_norm"], steps["loss"]
@@ -217,7 +212,7 @@ class ExplodingGradient(Rule):
         times = np.where(np.isfinite(norm), norm, np.inf) / np.median(norm[:5])
         worse = ~np.isfinite(loss) | (loss > 3 * np.median(loss[:5]))
         sick = np.flatnonzero((times > self.growth.value) & worse & np.isfinite(times))
-        return (int(sick[0]), float(times[sick[0]])) if len(sick) else None
+        return ("grown", int(sick[0]), float(times[sick[0]])) if len(sick) else None
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
@@ -245,6 +240,11 @@ class ExplodingGradient(Rule):
 
 def _best(working: float, count: int) -> float:
     return float(10 ** (working / count))
+
+
+def _weights(signals: Signals) -> list[int]:
+    """Trainable parameters that are matrices or kernels: biases and gains may start at zero or at one."""
+    return [i for i in signals.parameters if len(signals.sites[i].shape) > 1 and signals.sites[i].trainable]
 
 
 def _median_rows(matrix: np.ndarray) -> np.ndarray:

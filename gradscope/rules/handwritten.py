@@ -98,16 +98,13 @@ def run(
         rows += _rows(weight, "gradient", _series(gradient.get(name, 1e-3 * delta), steps), zeros)
         rows += _rows(weight, "update", _series(update.get(name, 1e-3), steps))
     sites.items[root] = Site("", "output", "Sequential", 0, "container", same_as=layers[-1])
+    ends = zip(layers, [*layers[1:], None], strict=True)
     info = RunInfo(
         "by-hand",
         "Sequential",
         0.0,
         sites=tuple(sites.items),
-        links=tuple(
-            Link(root, source, target)
-            for source, target in zip([None, *layers], [*layers, None], strict=True)
-            if source is not None
-        ),
+        links=tuple(Link(root, source, target) for source, target in ends),
         heads=(layers[-1],),
         optimizers=(OptimizerInfo(optimizer, {"lr": 0.01}),),
         criterion=criterion,

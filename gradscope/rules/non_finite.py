@@ -52,7 +52,7 @@ class NonFinite(Rule):
             if at_first.get(quantity):
                 backward = quantity in ("activation_gradient", "gradient")
                 sites = sorted(at_first[quantity], key=lambda i: signals.sites[i].order * (-1 if backward else 1))
-                what = f"the {quantity.replace('_', ' ')} of {signals.sites[sites[0]].name}"
+                what = f"the {quantity.replace('_', ' ')} of {signals.sites[sites[0]].title}"
                 break
         of_loss = bool(len(losses)) and int(losses[0]) == first
         kind = self._kind(signals, first, sites[0] if sites and not of_loss else None)

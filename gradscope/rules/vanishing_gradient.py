@@ -77,8 +77,8 @@ class VanishingGradient(Rule):
         smallest = float(np.nanmin(signals.unpooled_gain[layers, column]))
         severity = "error" if smallest < self.error.value else "warning"
         first, last = int(signals.steps[sick[0]]), int(signals.steps[sick[-1]])
-        name, farthest = signals.sites[layers[-1]].name, signals.sites[worst].name
-        message = f"Gradients vanish before layer {name}: layer {farthest} gets {smallest:.1e} of the output's"
+        name, farthest = signals.sites[layers[-1]].title, signals.sites[worst].title
+        message = f"Gradients vanish before {name}: {farthest} gets {smallest:.1e} of the output's"
         if not now:
             severity, message = "note", f"{message}; it recovered after step {last:,}"
         where = f"at {signals.sites[worst].name}, step {signals.steps[column]:,}"

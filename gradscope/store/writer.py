@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import time
 from pathlib import Path
@@ -78,7 +77,7 @@ class RunWriter:
         if os.getpid() != self._process:
             return
         fresh = self.folder / f"{RUN_FILE}.new"
-        fresh.write_bytes(orjson.dumps(dataclasses.asdict(info), option=orjson.OPT_INDENT_2))
+        fresh.write_bytes(orjson.dumps(info, option=orjson.OPT_INDENT_2))
         os.replace(fresh, self.folder / RUN_FILE)
 
     def write_steps(self, steps: Rows, learning_rates: list[list[float]]) -> None:
