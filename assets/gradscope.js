@@ -1,4 +1,6 @@
 // What must happen in the browser: the address, the tab's title, pausing, and noticing that the server is gone.
+let doubleClicked = -Infinity;
+
 window.dash_clientside = window.dash_clientside || {};
 window.dash_clientside.gradscope = {
   // Keeps the view in the address, so that a copied link leads back to it. Replaced, not pushed: Back leaves the page.
@@ -19,6 +21,18 @@ window.dash_clientside.gradscope = {
       attributeFilter: ["data-mantine-color-scheme"],
     });
     return current();
+  },
+  // A click on the map, once it is sure that it was not the first half of the double-click that ends a zoom.
+  cell: function (click) {
+    if (!click) return window.dash_clientside.no_update;
+    const plot = document.querySelector("#map .js-plotly-plot");
+    if (!plot.gradscopeListens) {
+      plot.gradscopeListens = true;
+      plot.on("plotly_doubleclick", () => (doubleClicked = performance.now()));
+    }
+    return new Promise((answer) =>
+      setTimeout(() => answer(performance.now() - doubleClicked < 1000 ? window.dash_clientside.no_update : click), 350),
+    );
   },
   title: function (title) {
     if (title) document.title = title;

@@ -30,6 +30,7 @@ TITLE = "title"  # the browser tab's
 
 METRIC = "metric"
 MAP = "map"
+CELL = "cell"  # the cell of the map that was clicked
 MAP_TITLE = "map-title"
 MAP_HELP = "map-help"
 MAP_LEGEND = "map-legend"

@@ -33,6 +33,11 @@ class Snapshot:
         """The last step on disk."""
         return int(self.run.steps["step"][-1]) if len(self.run.steps) else None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither a step nor a summary is on disk."""
+        return not len(self.run.steps) and not len(self.signals.steps)
+
 
 @dataclass(frozen=True)
 class Stamp:

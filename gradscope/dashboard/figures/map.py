@@ -172,10 +172,16 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: di
             showgrid=False,
             tickformat=",d",
             hoverformat=",d",
-            range=_step_range(data, loss.last_step),
+            # not `range`, so that double-click leads to all steps
+            autorangeoptions=_step_range(data, loss.last_step),
         ),
         "yaxis": axis(
-            theme, domain=[0.79, 1.0], title={"text": "loss", "standoff": 6}, nticks=4, range=loss_range(loss.loss[1])
+            theme,
+            domain=[0.79, 1.0],
+            fixedrange=True,
+            title={"text": "loss", "standoff": 6},
+            nticks=4,
+            range=loss_range(loss.loss[1]),
         ),
         "yaxis2": axis(
             theme,
@@ -184,12 +190,14 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: di
             autorange="reversed",
             showgrid=False,
             ticks="outside",
+            visible=bool(data.decades.size),
             tickfont={"size": 11},
             **_row_ticks(data.rows, marks),
         ),
         "yaxis3": axis(
             theme,
             overlaying="y",
+            fixedrange=True,
             side="right",
             type="log",
             showgrid=False,
@@ -205,7 +213,6 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: di
     if data.decades.size:
         traces += [_values(data, metric, theme), *_states(data, metric, theme)]
     else:
-        layout["yaxis2"]["visible"] = False
         layout["annotations"].append(
             {
                 "xref": "paper",
@@ -220,11 +227,13 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: di
     return {"data": traces, "layout": layout}
 
 
-def _step_range(data: MapData, last_step: int | None) -> list[float]:
+def _step_range(data: MapData, last_step: int | None) -> dict[str, float]:
     """The step axis: from half a column before the first to half a column after the last."""
     if not len(data.steps):
-        return [-0.5, (last_step or 0) + 0.5]
-    return [float(data.steps[0]) - data.per_column / 2, float(data.steps[-1]) + data.per_column / 2]
+        first, last, half = 0.0, float(last_step or 0), 0.5
+    else:
+        first, last, half = float(data.steps[0]), float(data.steps[-1]), data.per_column / 2
+    return {"minallowed": first - half, "maxallowed": last + half}
 
 
 def _row_ticks(rows: tuple[str, ...], marks: dict[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import html
 from typing import Any
 
 import numpy as np
+from dash import Patch
 from numpy.typing import NDArray
 
 from gradscope.dashboard.theme import FONT, MONO, Theme
@@ -77,3 +78,22 @@ def blank(theme: Theme) -> Figure:
     """A figure without anything, for the moment before the first data: no white flash, no made-up axes."""
     hidden = {"visible": False}
     return {"data": [], "layout": {**frame(theme), "xaxis": hidden, "yaxis": hidden}}
+
+
+def redrawn(figure: Figure) -> Patch:
+    """The changes that make a figure already on the screen into this one, but for what the user zoomed to.
+
+    A whole new figure would lose the zoom in spite of `uirevision`: after a zoom `dcc.Graph` draws its own figure,
+    which now holds the range, and plotly forgets that the range came from the user.
+    """
+    patch = Patch()
+    patch["data"] = figure["data"]
+    for name, value in figure["layout"].items():
+        if not name.startswith(("xaxis", "yaxis")):
+            patch["layout"][name] = value
+            continue
+        zoomable = not value.get("fixedrange")
+        for setting, of in value.items():
+            if not (zoomable and setting in ("range", "autorange")):
+                patch["layout"][name][setting] = of
+    return patch

@@ -15,7 +15,7 @@ from gradscope.dashboard.theme import LIGHT
 
 def layout() -> Component:
     """The page before its first data."""
-    stores = (ids.VERSION, ids.SHOWN, ids.WISH, ids.STEP, ids.OPENED, ids.TITLE)
+    stores = (ids.VERSION, ids.SHOWN, ids.WISH, ids.STEP, ids.OPENED, ids.TITLE, ids.CELL)
     return html.Main(
         [
             *(dcc.Store(id=store) for store in stores),

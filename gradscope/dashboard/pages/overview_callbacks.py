@@ -19,6 +19,7 @@ from gradscope.dashboard.figures.depth import depth_data, draw_depth, latest, ne
 from gradscope.dashboard.figures.loss import loss_data, onsets
 from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data, marked_rows
 from gradscope.dashboard.figures.metrics import METRICS
+from gradscope.dashboard.figures.plotly import redrawn
 from gradscope.dashboard.parts import chip, finding_drawer, findings, layer_drawer, numbers, verdict
 from gradscope.dashboard.parts.notice import no_step, notice
 from gradscope.dashboard.runs import Runs, Snapshot
@@ -75,7 +76,7 @@ def move(
         ids.EARLIER: here - 1,
         ids.LATER: here + 1,
         ids.LATEST: follow,
-        ids.MAP: nearest(steps, x) or 0,
+        ids.CELL: nearest(steps, x) or 0,
     }.get(trigger or "")
     if target is not None:
         here = max(0, min(target, last))
@@ -104,16 +105,21 @@ def refresh(
     started, outputs = time.perf_counter(), dict[str, Any]()
     chosen = at["step"] if at and at["run"] == version["run"] else None
     wanted = {"page": version, "map": [version, metric, scheme], "depth": [version, chosen, scheme]}
-    stale = {area for area, source in wanted.items() if (shown or {}).get(area) != source}
+    drawn_from, view = shown or {}, [version["run"], metric]
+    stale = {area for area, source in wanted.items() if drawn_from.get(area) != source}
     if not stale:
         raise PreventUpdate
     try:
         snapshot = runs.get(version["run"])
         if "page" in stale:
             outputs |= _page(snapshot, time.time() - runs.stamp(version["run"]).written)
-        if "map" in stale:
+        if snapshot.is_empty:
+            wanted = {"page": version}  # nothing to draw yet
+        elif "map" in stale:
             outputs |= _map(snapshot, metric, scheme)
-        if "depth" in stale:
+            if drawn_from.get("view") == view:
+                outputs["map"] = redrawn(outputs["map"])
+        if "depth" in stale and not snapshot.is_empty:
             outputs |= _depth(snapshot, chosen, scheme)
     except GradScopeError as error:
         hint = "Nothing was changed on disk. Choose another run above, or record the training again."
@@ -121,15 +127,18 @@ def refresh(
     except Exception as error:  # a reader of the page must never meet a traceback
         text = f"{type(error).__name__}: {error}. This is a fault of GradScope, not of your training; please report it."
         outputs |= _problem("GradScope could not show this run", text)
-    sentence = outputs.pop("sentence", (shown or {}).get("sentence"))
-    if sentence == (shown or {}).get("sentence"):
+    sentence = outputs.pop("sentence", drawn_from.get("sentence"))
+    if sentence == drawn_from.get("sentence"):
         outputs.pop("status", None)  # a screen reader announces it once
     seconds = time.perf_counter() - started
-    return outputs | {"shown": {**wanted, "sentence": sentence}, "interval": max(1000, round(5000 * seconds))}
+    return outputs | {
+        "shown": {**wanted, "view": view, "sentence": sentence},
+        "interval": max(1000, round(5000 * seconds)),
+    }
 
 
 def _page(snapshot: Snapshot, age: float) -> Outputs:
-    diagnosis, signals, newest = snapshot.diagnosis, snapshot.signals, snapshot.newest_step
+    diagnosis, signals = snapshot.diagnosis, snapshot.signals
     recorded = int(signals.steps[-1]) if len(signals.steps) else None
     return {
         "status": verdict.headline(diagnosis),
@@ -137,8 +146,8 @@ def _page(snapshot: Snapshot, age: float) -> Outputs:
         "tone": verdict.verdict_tone(diagnosis),
         "title": verdict.tab_title(diagnosis),
         "next": verdict.next_step(diagnosis),
-        "problem": no_step(duration(age)) if newest is None and recorded is None else None,
-        "content": {"display": "none"} if newest is None and recorded is None else {},
+        "problem": no_step(duration(age)) if snapshot.is_empty else None,
+        "content": {"display": "none"} if snapshot.is_empty else {},
         "numbers": numbers.draw_cards(numbers.cards(snapshot.numbers, recorded)),
         "findings": findings.finding_cards(diagnosis, signals, recorded),
         "checks": findings.checks(diagnosis),
@@ -196,7 +205,7 @@ def open_drawer(trigger: Any, wish: dict[str, Any] | None, cell: str | None) -> 
     """
     if isinstance(trigger, dict):
         return {"finding": trigger["finding"]}
-    if trigger == ids.MAP:
+    if trigger == ids.CELL:
         return {"layer": cell} if cell is not None else None
     if trigger == ids.WISH and wish:
         kind = "finding" if wish["finding"] else "layer"

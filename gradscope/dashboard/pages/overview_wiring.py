@@ -47,6 +47,7 @@ def register(app: Dash, runs: Runs) -> None:
     _register_drawer(app, runs)
     for function, outputs, inputs in (
         ("address", [], [(ids.RUN, "value"), (ids.METRIC, "value"), (ids.STEP, "data"), (ids.OPENED, "data")]),
+        ("cell", [Output(ids.CELL, "data")], [(ids.MAP, "clickData")]),
         ("title", [], [(ids.TITLE, "data")]),
         ("scheme", [Output(ids.SCHEME, "data")], [(ids.URL, "pathname")]),
         ("pause", [Output(ids.PAUSED, "data"), Output(ids.PAUSE, "children")], [(ids.PAUSE, "n_clicks")]),
@@ -108,7 +109,7 @@ def _register_steps(app: Dash, runs: Runs) -> None:
         Input(ids.EARLIER, "n_clicks"),
         Input(ids.LATER, "n_clicks"),
         Input(ids.LATEST, "n_clicks"),
-        Input(ids.MAP, "clickData"),
+        Input(ids.CELL, "data"),
         State(ids.WISH, "data"),
         State(ids.STEP, "data"),
         prevent_initial_call=True,
@@ -128,7 +129,7 @@ def _register_drawer(app: Dash, runs: Runs) -> None:
         Output(ids.DRAWER_BODY, "children"),
         Input(ids.WISH, "data"),
         Input({"type": "open-finding", "finding": ALL, "place": ALL}, "n_clicks"),
-        Input(ids.MAP, "clickData"),
+        Input(ids.CELL, "data"),
         Input(ids.DRAWER, "opened"),
         State(ids.RUN, "value"),
         State(ids.STEP, "data"),
@@ -145,7 +146,11 @@ def _register_drawer(app: Dash, runs: Runs) -> None:
         if wanted is None:
             raise PreventUpdate
         at = (
-            x if trigger == ids.MAP else (wish or {}).get("step") if trigger == ids.WISH else (chosen or {}).get("step")
+            x
+            if trigger == ids.CELL
+            else (wish or {}).get("step")
+            if trigger == ids.WISH
+            else (chosen or {}).get("step")
         )
         return wanted, True, *page.drawer_content(_snapshot(runs, run), wanted, at)
 
