@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from gradscope.records import EXPONENT_EDGES, HISTOGRAM_BINS, Rows, empty_summaries
 
 SAMPLE_SIZE = 512  # numbers taken from a large tensor: a share of 0.5 is known within ±4 points
-_GENERATOR = 317
 EXACT_UP_TO = 1024  # entries up to which a tensor is read whole
 # Outside these a float32 sum of squares has lost digits or range (entries of 1e-23 square to 0): it is recounted.
 SMALLEST_SQUARES, LARGEST_SQUARES = 1e-15, 1e15
@@ -37,20 +36,29 @@ Sample = NDArray[Any] | torch.Tensor  # on a CPU numpy's, which is quicker at sm
 def sample_positions(shape: tuple[int, ...]) -> NDArray[np.int64]:
     """The fixed sample of a tensor of this shape, as row-major positions in rising order, shape `[sample]`.
 
-    A rank-1 lattice: along each dimension of up to `SAMPLE_SIZE` every index is met, equally often (a fixed stride
-    meets few columns of a matrix whose width it divides). No random numbers: the user's generators stay untouched.
+    A Latin hypercube: along each dimension of up to `SAMPLE_SIZE` every index is met, equally often (a fixed stride
+    meets few columns of a matrix whose width it divides), and which indices meet is as good as random (a lattice's
+    parities go together, and a chessboard shows it one colour). The user's generators stay untouched.
     Tensors of up to `EXACT_UP_TO` entries are taken whole.
     """
     if math.prod(shape) <= EXACT_UP_TO:
         return np.arange(math.prod(shape))
-    steps = np.arange(SAMPLE_SIZE)
-    # powers of an odd number near the golden section of the size: coprime with it, and spread evenly in pairs
-    generators = [pow(_GENERATOR, dimension, SAMPLE_SIZE) for dimension in range(len(shape))]
-    coordinates = tuple(
-        ((steps * generator % SAMPLE_SIZE + 0.5) / SAMPLE_SIZE * size).astype(np.int64)
-        for generator, size in zip(generators, shape, strict=True)
-    )
-    return np.sort(np.ravel_multi_index(coordinates, shape))
+    coordinates = []
+    for dimension, size in enumerate(shape):
+        hashed = _hashed(dimension)
+        part = np.argsort(hashed)  # of SAMPLE_SIZE equal parts; from a part of several indices, any one
+        first = part * size // SAMPLE_SIZE
+        width = (part + 1) * size // SAMPLE_SIZE - first
+        coordinates.append(first + hashed % width if size > SAMPLE_SIZE else first)
+    return np.sort(np.ravel_multi_index(tuple(coordinates), shape))
+
+
+def _hashed(dimension: int) -> NDArray[np.int64]:
+    """`SAMPLE_SIZE` large numbers that are always the same and look random, others for each dimension."""
+    numbers = np.arange(1, SAMPLE_SIZE + 1, dtype=np.uint64) + np.uint64(dimension * SAMPLE_SIZE)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 0x9E3779B97F4A7C15)):  # splitmix64
+        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+    return (numbers >> np.uint64(1)).astype(np.int64)
 
 
 @lru_cache(maxsize=4096)
@@ -63,8 +71,12 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     tensor = tensor.detach()
     if tensor.is_sparse:
         tensor = tensor.coalesce().values()
+    elif tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
+    if tensor.is_neg():  # the imaginary part of a conjugate
+        tensor = tensor.resolve_neg()
     if not tensor.is_floating_point():
         tensor = tensor.to(torch.float64)
     if tensor.is_cpu and tensor.dtype not in (torch.float32, torch.float64):
@@ -105,8 +117,8 @@ def _describe(values: NDArray[Any]) -> Rows:
     if values.size == 0:
         return rows
     wide = values.astype(np.float64)
-    rows["sum"] = wide.sum(axis=1)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):  # Inf - Inf is a NaN, and no news to anyone
+        rows["sum"] = wide.sum(axis=1)
         rows["sum_squares"] = np.einsum("ij,ij->i", wide, wide)
     clean = values
     if not np.isfinite(rows["sum_squares"]).all():
@@ -261,8 +273,9 @@ class Collector:
             rows[row] = recounted[0]
         for row in self._weight_dots:
             rows["weight_dot"][row] = float(numbers[-1 - row])
-        for row, weight_row in self._whole_pairs:
-            rows["weight_dot"][row] = np.dot(samples[row].astype(np.float64), samples[weight_row])
+        with np.errstate(all="ignore"):
+            for row, weight_row in self._whole_pairs:
+                rows["weight_dot"][row] = np.dot(samples[row].astype(np.float64), samples[weight_row])
         return rows
 
 
