@@ -104,7 +104,9 @@ def _headline(findings: list[Finding], checks: list[Check], run: Run) -> str:
         return f"Not enough data yet: {waiting[0].rule} {waiting[0].reason}."
     last = int(run.steps["step"][-1]) if len(run.steps) else 0
     notes = f" {len(findings)} note{'s' * (len(findings) > 1)}." if findings else ""
-    return f"No sickness found in {last + 1:,} steps.{notes}"
+    blind = sum(check.outcome == "not-applicable" for check in checks)
+    but = f" {blind} of {len(rules())} checks could not look." if blind else ""
+    return f"No sickness found in {last + 1:,} steps.{but}{notes}"
 
 
 def _undefined(signals: Signals) -> list[NotObserved]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,15 @@ def write_run(run: Run, folder: Path) -> Path:
         writer.write_event(event.step, event.kind, event.data)
     writer.close()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_hook_is_left() -> Iterator[None]:
+    """After every test torch's global module hooks are gone: what was watched was closed."""
+    yield
+    hooks = sys.modules.get("torch.nn.modules.module")
+    if hooks is not None:
+        assert not hooks._has_any_global_hook()
 
 
 @pytest.fixture

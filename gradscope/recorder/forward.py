@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.nn.modules.module import register_module_forward_pre_hook
 
+from gradscope.recorder.private import add_forward_hook, keep_quiet_about_hooks
 from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.tensors import tensors_in
 from gradscope.records import Link
@@ -109,11 +110,9 @@ class ForwardHooks:
 
     def attach(self, guard: Guard) -> None:
         """Puts the hooks on; `guard` wraps them so that an error of ours ends with us."""
-        for handle in (
-            register_module_forward_pre_hook(guard(self._before)),
-            register_module_forward_hook(guard(self._after), with_kwargs=True),
-        ):
-            self._handles.callback(handle.remove)
+        keep_quiet_about_hooks()
+        self._handles.callback(register_module_forward_pre_hook(guard(self._before)).remove)
+        self._handles.callback(add_forward_hook(guard(self._after)))
         self.attached = True
 
     def detach(self) -> None:
@@ -138,7 +137,7 @@ class ForwardHooks:
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         path = self._table.module_of.get(module)
-        if path is None or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if path is None or not torch.is_grad_enabled():
             return
         stack = self._stack()
         if path == "":

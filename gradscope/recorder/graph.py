@@ -131,10 +131,10 @@ class _Reading:
         shared = False
         for edge in call.inputs:
             mine = self._ports[number].get(key(edge), {})
-            if not mine:
+            if not mine and edge not in call.outputs:  # no gradient goes back through here
                 continue
             ports += mine.values()
-            shared |= set(mine) != self._consumers.get(key(edge), set())
+            shared |= bool(mine) and set(mine) != self._consumers.get(key(edge), set())
             sites += [probe.sites[0] for probe in probes_at(edge)[:1]]
         if shared:
             self._plan.branches[number] = ports

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 
 def current_backward() -> int:
@@ -18,6 +21,26 @@ def after_backward(callback: Callable[[], None]) -> None:
     torch.autograd.Variable._execution_engine.queue_callback(callback)
 
 
+def add_forward_hook(hook: Callable[..., None]) -> Callable[[], None]:
+    """Registers a global forward hook that is given keyword arguments, and returns what takes it off again.
+
+    Removing torch's own handle leaves an entry behind that grows with every registration.
+    """
+    handle = torch_module.register_module_forward_hook(hook, with_kwargs=True)
+
+    def remove() -> None:
+        handle.remove()
+        torch_module._global_forward_hooks_with_kwargs.pop(handle.id, None)
+
+    return remove
+
+
+def keep_quiet_about_hooks() -> None:
+    """Spares users a warning of torch that our hooks fire once more for a compiled module's wrapper: we know."""
+    warnings.filterwarnings("ignore", message=r"Using .torch\.compile\(module\). when there are global hooks")
+
+
 def is_compiled(module: nn.Module) -> bool:
     """Whether calling the module runs code that `torch.compile` made, inside which hooks are not called."""
-    return isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None
+    dynamo = sys.modules.get("torch._dynamo")  # importing it takes seconds; without it nothing is compiled
+    return dynamo is not None and (isinstance(module, dynamo.OptimizedModule) or module._compiled_call_impl is not None)

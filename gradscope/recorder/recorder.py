@@ -299,7 +299,8 @@ class Recorder:
         """Wraps what torch or the user calls: counts its time, does nothing when not recording, stops on an error."""
 
         def guarded(*args: Any, **kwargs: Any) -> None:
-            if self._paused or not self.recording:
+            # first of all: when torch.compile traces a hook it must find nothing but this
+            if torch.compiler.is_compiling() or self._paused or not self.recording:
                 return
             entered = time.perf_counter()
             try:

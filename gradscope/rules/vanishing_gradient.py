@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradscope.records import Cause, Evidence, Finding
+from gradscope.records import Cause, Check, Evidence, Finding
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
@@ -53,6 +53,13 @@ class VanishingGradient(Rule):
         "He et al. 2015, Delving deep into rectifiers (arXiv:1502.01852)",
         "Schoenholz et al. 2017, Deep information propagation (arXiv:1611.01232)",
     )
+
+    def applies(self, signals: Signals) -> Check | None:
+        """Needs backward gains."""
+        missing = super().applies(signals)
+        if missing is None and not np.isfinite(signals.backward_gain).any():
+            return Check(self.id, "not-applicable", "no backward gain was observed")
+        return missing
 
     def check(self, signals: Signals) -> Iterator[Finding]:
         """Finds the layers before which the gradient fades."""
