@@ -1,5 +1,11 @@
 // What must happen in the browser: the address, the tab's title, pausing, and noticing that the server is gone.
-let doubleClicked = -Infinity;
+// When a double-click happened last. Counted here: plotly keeps the browser's own "dblclick" from the page.
+let doubleClicked = -Infinity, pressed = -Infinity;
+document.addEventListener("mousedown", () => {
+  const now = performance.now();
+  if (now - pressed < 400) doubleClicked = now;
+  pressed = now;
+}, true);
 
 window.dash_clientside = window.dash_clientside || {};
 window.dash_clientside.gradscope = {
@@ -25,11 +31,6 @@ window.dash_clientside.gradscope = {
   // A click on the map, once it is sure that it was not the first half of the double-click that ends a zoom.
   cell: function (click) {
     if (!click) return window.dash_clientside.no_update;
-    const plot = document.querySelector("#map .js-plotly-plot");
-    if (!plot.gradscopeListens) {
-      plot.gradscopeListens = true;
-      plot.on("plotly_doubleclick", () => (doubleClicked = performance.now()));
-    }
     return new Promise((answer) =>
       setTimeout(() => answer(performance.now() - doubleClicked < 1000 ? window.dash_clientside.no_update : click), 350),
     );
