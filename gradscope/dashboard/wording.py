@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gradscope.records import Check, Finding, Severity, VerdictName
+from gradscope.records import Check, Finding, Severity, Site, VerdictName
 from gradscope.reports import words
 from gradscope.reports.words import count
 
@@ -62,6 +62,11 @@ def where(layers: tuple[str, ...], shown: int = 1) -> str:
     """The worst layers by name, and how many more."""
     names = ", ".join(layer or "(model)" for layer in layers[:shown])
     return f"{names} and {len(layers) - shown} more" if len(layers) > shown else names
+
+
+def layer_label(site: Site) -> str:
+    """A layer's name, with its kind where the name is only a number: "layers.3 Linear"."""
+    return f"{site.name} {site.kind}" if site.kind and site.name.rpartition(".")[2].isdigit() else site.name
 
 
 def checks_summary(checks: tuple[Check, ...]) -> str:

@@ -12,6 +12,7 @@ from gradscope.dashboard.figures.loss import LossData, Onset, decade_range, draw
 from gradscope.dashboard.figures.metrics import METRICS, Mask, Matrix, Metric
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short, typed
 from gradscope.dashboard.theme import Theme
+from gradscope.dashboard.wording import layer_label
 from gradscope.records import Finding
 from gradscope.signals import Signals
 
@@ -30,6 +31,7 @@ class MapData:
     Attributes:
         metric: its id.
         rows: the name that each row shows, first layer first; "first … last" where neighbours share a row.
+        labels: the same for people, with the layer's kind where the name is only a number.
         steps: the first step of each column; columns are equally wide.
         per_column: steps that share a column.
         every_step: whether each column shows a step that was recorded, so that none shows an earlier one.
@@ -40,6 +42,7 @@ class MapData:
 
     metric: str
     rows: tuple[str, ...]
+    labels: tuple[str, ...]
     steps: NDArray[np.int64]
     per_column: int
     every_step: bool
@@ -53,16 +56,14 @@ def map_data(signals: Signals, metric: Metric) -> MapData:
     values = metric.values(signals)[sites]
     cells, states = _classify(values, metric.non_finite(signals)[sites])
     names = [signals.sites[site].name for site in sites]
+    kinds = [layer_label(signals.sites[site]) for site in sites]
     per_row = -(-len(sites) // MOST_ROWS) or 1
     cells, states = _fold(cells.T, states.T, np.arange(len(names)) // per_row, metric.centre)
     cells, states = cells.T, states.T
-    rows = [
-        names[i] if per_row == 1 else f"{names[i]} … {names[min(i + per_row, len(names)) - 1]}"
-        for i in range(0, len(names), per_row)
-    ]
+    rows, labels = _shared(names, per_row), _shared(kinds, per_row)
     steps, per_column = _columns(signals, len(rows))
     if not len(steps):
-        return MapData(metric.id, tuple(rows), steps, 1, True, cells.astype(np.float32), states)
+        return MapData(metric.id, rows, labels, steps, 1, True, cells.astype(np.float32), states)
     cells, states = _fold(cells, states, (signals.steps - steps[0]) // per_column, metric.centre)
     shown = _shown(signals.steps, steps, per_column)
     every_step = bool((signals.steps[shown.clip(0)] >= steps).all() and (shown >= 0).all())
@@ -70,7 +71,14 @@ def map_data(signals: Signals, metric: Metric) -> MapData:
     picked = np.where(shown < 0, -1, group[shown])
     cells = np.where(picked < 0, np.nan, cells[:, picked])
     states = np.where(picked < 0, NOT_RECORDED, states[:, picked]).astype(np.uint8)
-    return MapData(metric.id, tuple(rows), steps, per_column, every_step, cells.astype(np.float32), states)
+    return MapData(metric.id, rows, labels, steps, per_column, every_step, cells.astype(np.float32), states)
+
+
+def _shared(names: list[str], per_row: int) -> tuple[str, ...]:
+    """The names of rows that `per_row` neighbours share."""
+    if per_row == 1:
+        return tuple(names)
+    return tuple(f"{names[i]} … {names[min(i + per_row, len(names)) - 1]}" for i in range(0, len(names), per_row))
 
 
 def _columns(signals: Signals, rows: int) -> tuple[NDArray[np.int64], int]:
@@ -170,7 +178,8 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: di
             anchor="y2",
             title={"text": "optimizer step", "standoff": 6},
             showgrid=False,
-            tickformat=",d",
+            tickformat=",~f",
+            dtick=1 if len(data.steps) <= 12 and data.per_column == 1 else None,
             hoverformat=",d",
             # not `range`, so that double-click leads to all steps
             autorangeoptions=_step_range(data, loss.last_step),
@@ -192,7 +201,7 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: di
             ticks="outside",
             visible=bool(data.decades.size),
             tickfont={"size": 11},
-            **_row_ticks(data.rows, marks),
+            **_row_ticks(data, marks),
         ),
         "yaxis3": axis(
             theme,
@@ -236,13 +245,14 @@ def _step_range(data: MapData, last_step: int | None) -> dict[str, float]:
     return {"minallowed": first - half, "maxallowed": last + half}
 
 
-def _row_ticks(rows: tuple[str, ...], marks: dict[str, str]) -> dict[str, Any]:
+def _row_ticks(data: MapData, marks: dict[str, str]) -> dict[str, Any]:
     """At most 24 names beside the map, evenly spread, the marked ones first; all of them are in the tooltip."""
+    rows = data.rows
     every = -(-len(rows) // 24) or 1
     marked = [i for i, row in enumerate(rows) if row in marks]
     even = [i for i in range(0, len(rows), every) if all(abs(i - taken) >= every for taken in marked)]
     shown = sorted([*marked, *even])
-    names = {i: plain(short(rows[i], 24)) for i in shown}
+    names = {i: plain(short(data.labels[i], 24)) for i in shown}
     return {
         "tickmode": "array",
         "tickvals": [plain(rows[i]) for i in shown],

@@ -43,7 +43,7 @@ def tick(runs: Runs, run: str, paused: bool, known: dict[str, str] | None) -> tu
     try:
         stamp = runs.stamp(run)
         snapshot = runs.peek(run) or runs.get(run)
-    except GradScopeError as error:
+    except Exception as error:  # `refresh` meets it again and says it
         return {"run": run, "version": str(error)}, "", "chip", -1
     version = {"run": run, "version": stamp.version}
     stale = known is None or known != version

@@ -15,7 +15,6 @@ from dash.exceptions import PreventUpdate
 from gradscope.dashboard import ids
 from gradscope.dashboard.pages import overview_callbacks as page
 from gradscope.dashboard.runs import Runs, Snapshot
-from gradscope.errors import GradScopeError
 
 # what `refresh` draws: name -> component and property
 DRAWN = {
@@ -160,5 +159,5 @@ def _snapshot(runs: Runs, run: str | None) -> Snapshot:
         raise PreventUpdate
     try:
         return runs.get(run)
-    except GradScopeError:  # `refresh` says it
+    except Exception:  # `refresh` meets it too and says it
         raise PreventUpdate from None

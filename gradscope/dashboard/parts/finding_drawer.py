@@ -52,7 +52,8 @@ def _layers(layers: tuple[str, ...]) -> Component:
     named = [html.Li(layer or "(model)", className="mono") for layer in layers[:_MOST_LAYERS]]
     if len(layers) > _MOST_LAYERS:
         named.append(html.Li(f"and {len(layers) - _MOST_LAYERS} more", className="dimmed"))
-    return html.Ol(named, className="layers", title="The worst first")
+    worst = [html.P("Worst first:", className="dimmed")] if len(layers) > 1 else []
+    return html.Div([*worst, html.Ul(named, className="plain layers")])
 
 
 def _evidence(evidence: tuple[Evidence, ...]) -> Component:

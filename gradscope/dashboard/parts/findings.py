@@ -8,7 +8,7 @@ from gradscope.dashboard import ids
 from gradscope.dashboard.figures.sparkline import draw_sparkline, sparkline_data
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.tag import effect_tag, severity_tag
-from gradscope.dashboard.wording import CHECK_WORDS, checks_summary, when, where
+from gradscope.dashboard.wording import CHECK_WORDS, checks_summary, layer_label, when, where
 from gradscope.records import Diagnosis, Finding
 from gradscope.reports.words import count
 from gradscope.signals import Signals
@@ -42,7 +42,7 @@ def _card(number: str, finding: Finding, signals: Signals, newest_step: int | No
             html.Span(finding.message, className="finding-message"),
             html.Span(
                 [
-                    html.Span(where(finding.layers), className="mono finding-where"),
+                    html.Span(_where(finding, signals), className="mono finding-where"),
                     html.Img(src=image, alt=line.what, className="sparkline") if image else None,
                 ],
                 className="finding-place",
@@ -55,6 +55,12 @@ def _card(number: str, finding: Finding, signals: Signals, newest_step: int | No
         type="button",
         **aria(haspopup="dialog"),
     )
+
+
+def _where(finding: Finding, signals: Signals) -> str:
+    """The worst layer by its label, and how many more."""
+    labels = {site.path: layer_label(site) for site in signals.sites if site.role == "output"}
+    return where(tuple(labels.get(layer, layer) for layer in finding.layers))
 
 
 def checks(diagnosis: Diagnosis) -> list[html.Details]:
