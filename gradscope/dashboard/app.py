@@ -7,13 +7,15 @@ import hashlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dash import Dash, Input, Output, no_update
 from dash.development.base_component import Component
+from flask import has_request_context, request
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.guard import guard
-from gradscope.dashboard.pages import overview, overview_wiring
+from gradscope.dashboard.pages import overview, overview_callbacks, overview_wiring
 from gradscope.dashboard.parts.notice import no_run
 from gradscope.dashboard.runs import Runs
 from gradscope.dashboard.shell import shell, waiting
@@ -73,7 +75,15 @@ def _index(template: str) -> str:
 
 def _layout(runs: Runs) -> Component:
     names = runs.names()
-    return shell(overview.layout(), names) if names else waiting(no_run(str(runs.path)))
+    if not names:
+        return waiting(no_run(str(runs.path)))
+    asked = urlsplit(request.referrer or "").query if has_request_context() else ""
+    run, _, _ = overview_callbacks.open_address(runs, asked)
+    try:
+        diagnosis = runs.get(run or names[0]).diagnosis
+    except Exception:  # the page says it, once it is there
+        diagnosis = None
+    return shell(overview.layout(diagnosis), names)
 
 
 def _reload_when_found(app: Dash, runs: Runs) -> None:

@@ -62,7 +62,7 @@ def guard(app: Dash, inline_scripts: list[str]) -> None:
     def add_headers(response: Response) -> Response:
         response.headers["Content-Security-Policy"] = policy
         response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Referrer-Policy"] = "same-origin"  # the layout asks which run its page shows
         if "Cache-Control" not in response.headers:
             response.headers["Cache-Control"] = "no-store"
         return response

@@ -168,7 +168,7 @@ def test_the_drawer_says_what_is_gone(runs: Runs) -> None:
 def test_a_findings_drawer_holds_all_of_it() -> None:
     """When, where, evidence against threshold, causes with confidence, the code, and what was not observed."""
     said = words(finding_body(FINDING, SICK, 7))
-    for text in ("Since step 3, still on", "gain", "10,000", "1000", "0.1 … 20", "Init too large", "80 %", "clip()"):
+    for text in ("Since step 3, still on", "gain", "10,000", "1e3", "0.1 … 20", "Init too large", "80 %", "clip()"):
         assert text in said
     assert "train.py:8" in said
     assert "inside a compiled region" in said

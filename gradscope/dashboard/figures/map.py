@@ -169,9 +169,30 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: di
         marks: rows to name in any case, and with what, see `marked_rows`.
         theme: the colours.
     """
-    metric = METRICS[data.metric]
-    layout, norms = frame(theme), decade_range(loss.gradient_norm[1])
-    layout |= {
+    metric, layout = METRICS[data.metric], frame(theme) | _axes(data, loss, marks, theme)
+    traces = loss_traces(loss, theme)
+    draw_onsets(layout, onsets, loss, theme)
+    if data.decades.size:
+        traces += [_values(data, metric, theme), *_states(data, metric, theme)]
+    else:
+        layout["annotations"].append(
+            {
+                "xref": "paper",
+                "yref": "paper",
+                "x": 0.5,
+                "y": 0.37,
+                "showarrow": False,
+                "text": f"No {metric.title.lower()} is recorded yet",
+                "font": {"size": 14, "color": theme.dimmed},
+            }
+        )
+    return {"data": traces, "layout": layout}
+
+
+def _axes(data: MapData, loss: LossData, marks: dict[str, str], theme: Theme) -> Figure:
+    """One step axis; the loss and the gradient norm above, the layers below."""
+    norms = decade_range(loss.gradient_norm[1])
+    return {
         "margin": {"l": 8, "r": 8, "t": 22, "b": 36},
         "xaxis": axis(
             theme,
@@ -217,23 +238,6 @@ def draw_map(data: MapData, loss: LossData, onsets: tuple[Onset, ...], marks: di
             title={"text": "‖gradient‖", "standoff": 6},
         ),
     }
-    traces = loss_traces(loss, theme)
-    draw_onsets(layout, onsets, loss, theme)
-    if data.decades.size:
-        traces += [_values(data, metric, theme), *_states(data, metric, theme)]
-    else:
-        layout["annotations"].append(
-            {
-                "xref": "paper",
-                "yref": "paper",
-                "x": 0.5,
-                "y": 0.37,
-                "showarrow": False,
-                "text": f"No {metric.title.lower()} is recorded yet",
-                "font": {"size": 14, "color": theme.dimmed},
-            }
-        )
-    return {"data": traces, "layout": layout}
 
 
 def _step_range(data: MapData, last_step: int | None) -> dict[str, float]:

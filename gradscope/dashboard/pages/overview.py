@@ -9,20 +9,29 @@ from dash.development.base_component import Component
 from gradscope.dashboard import ids
 from gradscope.dashboard.figures.metrics import DEFAULT_METRIC, METRICS
 from gradscope.dashboard.figures.plotly import blank, graph_config
+from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.theme import LIGHT
+from gradscope.records import Diagnosis
 
 
-def layout() -> Component:
-    """The page before its first data."""
-    stores = (ids.VERSION, ids.SHOWN, ids.WISH, ids.STEP, ids.OPENED, ids.TITLE, ids.CELL)
+def layout(diagnosis: Diagnosis | None) -> Component:
+    """The page before its first data: the verdict stands before plotly has loaded.
+
+    Args:
+        diagnosis: of the run that will be shown; None when it cannot be told yet.
+    """
+    stores = (ids.VERSION, ids.WISH, ids.STEP, ids.OPENED, ids.TITLE, ids.CELL)
+    said = verdict.sentence(diagnosis) if diagnosis else None
+    waiting = [html.P("Reading the run …", className="verdict-word"), html.H1("\u00a0", id=ids.HEADLINE)]
     return html.Main(
         [
             *(dcc.Store(id=store) for store in stores),
+            dcc.Store(id=ids.SHOWN, data={"sentence": said}),
             html.Section(
                 [
                     html.Div(
-                        [html.P("Reading the run …", className="verdict-word"), html.H1("\u00a0", id=ids.HEADLINE)],
+                        verdict.headline(diagnosis) if diagnosis else waiting,
                         id=ids.STATUS,
                         role="status",
                         **aria(live="polite", atomic="true"),
@@ -30,7 +39,7 @@ def layout() -> Component:
                     html.P([], id=ids.NEXT, className="next"),
                 ],
                 id=ids.VERDICT,
-                className="verdict tone-note",
+                className=verdict.verdict_tone(diagnosis) if diagnosis else "verdict tone-note",
                 **aria(label="Verdict"),
             ),
             html.Div(id=ids.PROBLEM),

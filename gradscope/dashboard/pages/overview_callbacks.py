@@ -142,7 +142,7 @@ def _page(snapshot: Snapshot, age: float) -> Outputs:
     recorded = int(signals.steps[-1]) if len(signals.steps) else None
     return {
         "status": verdict.headline(diagnosis),
-        "sentence": [diagnosis.verdict, diagnosis.headline],
+        "sentence": verdict.sentence(diagnosis),
         "tone": verdict.verdict_tone(diagnosis),
         "title": verdict.tab_title(diagnosis),
         "next": verdict.next_step(diagnosis),

@@ -23,6 +23,11 @@ def verdict_tone(diagnosis: Diagnosis) -> str:
     return f"verdict tone-{VERDICT_SEVERITY[diagnosis.verdict] or 'ok'}"
 
 
+def sentence(diagnosis: Diagnosis) -> list[str]:
+    """What must change for the verdict to be announced anew."""
+    return [diagnosis.verdict, diagnosis.headline]
+
+
 def headline(diagnosis: Diagnosis) -> list[Component]:
     """The verdict's word and sentence, announced by screen readers when they change."""
     shape, sentence = html.Span(_shape(diagnosis), **aria(hidden="true")), VERDICT_SENTENCES[diagnosis.verdict]
