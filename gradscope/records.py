@@ -116,10 +116,6 @@ def merge(rows: Rows, groups: NDArray[np.int64], count: int) -> Rows:
         (7.0, 5.0)
     """
     merged = empty_summaries(count)
-    if len(np.unique(groups)) == len(groups):  # nothing to merge, as in most steps
-        for name in SUMMARY.names or ():
-            merged[name][groups] = rows[name]
-        return merged
     for name in SUMMARY.names or ():
         values = rows[name]
         if name == "minimum":

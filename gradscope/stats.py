@@ -113,15 +113,24 @@ def _squares(tensor: torch.Tensor) -> float | torch.Tensor:
 def _describe(values: NDArray[Any]) -> Rows:
     """Summaries of numbers, each row as if it were a whole tensor: float32 or float64, shape `[N, numbers]`."""
     rows = empty_summaries(len(values))
-    rows["count"] = rows["sample_size"] = length = values.shape[1]
-    if values.size == 0:
-        return rows
+    rows["count"] = rows["sample_size"] = values.shape[1]
+    if values.size:
+        for start in range(0, len(values), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            _describe_part(values[part], rows[part])
+    return rows
+
+
+def _describe_part(values: NDArray[Any], rows: Rows) -> None:
+    """Fills in the summaries of a few rows of numbers."""
     wide = values.astype(np.float64)
-    with np.errstate(all="ignore"):  # Inf - Inf is a NaN, and no news to anyone
+    with np.errstate(over="ignore", invalid="ignore"):
         rows["sum"] = wide.sum(axis=1)
         rows["sum_squares"] = np.einsum("ij,ij->i", wide, wide)
     clean = values
-    if not np.isfinite(rows["sum_squares"]).all():
+    if np.isfinite(rows["sum_squares"]).all():
+        rows["minimum"], rows["maximum"] = values.min(axis=1), values.max(axis=1)
+    else:
         finite = np.isfinite(values)
         clean = np.where(finite, values, 0)
         for name, test in (("nans", np.isnan), ("positive_infs", np.isposinf), ("negative_infs", np.isneginf)):
@@ -130,17 +139,14 @@ def _describe(values: NDArray[Any]) -> Rows:
         rows["sum"] = clean.sum(axis=1, dtype=np.float64)
         rows["minimum"] = np.where(finite, values, np.inf).min(axis=1)
         rows["maximum"] = np.where(finite, values, -np.inf).max(axis=1)
-    else:
-        rows["minimum"], rows["maximum"] = values.min(axis=1), values.max(axis=1)
-    rows["zeros"] = length - np.count_nonzero(values, axis=1)
-    for start in range(0, len(clean), _ROWS_AT_ONCE):
-        part = clean[start : start + _ROWS_AT_ONCE]
-        bins = _BIN_OF_EXPONENT[np.frexp(part)[1] + 1099]  # frexp's exponent is floor(log2|x|) + 1
-        bins += np.arange(len(part), dtype=np.int32)[:, None] * HISTOGRAM_BINS
-        counted = np.bincount(bins.ravel(), minlength=len(part) * HISTOGRAM_BINS)
-        rows["histogram"][start : start + len(part)] = counted.reshape(len(part), HISTOGRAM_BINS)
-    rows["histogram"][:, _BIN_OF_EXPONENT[1099]] -= np.count_nonzero(clean == 0, axis=1)  # frexp gives zeros exponent 0
-    return rows
+    bins = _BIN_OF_EXPONENT[np.frexp(clean)[1] + 1099]  # frexp's exponent is floor(log2|x|) + 1
+    bins += np.arange(len(values), dtype=np.int32)[:, None] * HISTOGRAM_BINS
+    counted = np.bincount(bins.ravel(), minlength=len(values) * HISTOGRAM_BINS)
+    rows["histogram"] = counted.reshape(len(values), HISTOGRAM_BINS)
+    zero = clean == 0
+    if zero.any():
+        rows["zeros"] = (values == 0).sum(axis=1)
+        rows["histogram"][:, _BIN_OF_EXPONENT[1099]] -= zero.sum(axis=1)  # frexp gives zeros exponent 0
 
 
 _SAMPLED = ("sum", "zeros", "nans", "positive_infs", "negative_infs")
@@ -250,11 +256,17 @@ class Collector:
             on_device = [sample for sample in samples if isinstance(sample, torch.Tensor)]
             parts.append((members, to_host(torch.stack(on_device), events).numpy() if on_device else np.stack(samples)))
         scalars = {**self._squares, **{-1 - row: dot for row, dot in self._weight_dots.items()}}
-        tensors = {key: value for key, value in scalars.items() if isinstance(value, torch.Tensor)}
-        numbers = {key: to_host(value.double(), events) for key, value in tensors.items()}
+        numbers: list[tuple[list[int], torch.Tensor]] = []
+        tensors = {key: value.double() for key, value in scalars.items() if isinstance(value, torch.Tensor)}
+        for device in {value.device for value in tensors.values()}:
+            keys = [key for key, value in tensors.items() if value.device == device]
+            numbers.append((keys, to_host(torch.stack([tensors[key] for key in keys]), events)))
         return Pending(lambda: self._assemble(parts, numbers), events)
 
-    def _assemble(self, parts: list[tuple[list[int], NDArray[Any]]], numbers: dict[int, torch.Tensor]) -> Rows:
+    def _assemble(
+        self, parts: list[tuple[list[int], NDArray[Any]]], copied: list[tuple[list[int], torch.Tensor]]
+    ) -> Rows:
+        numbers = {key: value for keys, values in copied for key, value in zip(keys, values.tolist(), strict=True)}
         rows = empty_summaries(len(self._counts))
         samples: dict[int, NDArray[Any]] = {}
         for members, values in parts:
@@ -262,7 +274,7 @@ class Collector:
             samples.update(zip(members, values, strict=True))
         _scale_up(rows, np.array(self._counts, dtype=np.float64))
         for row, known in self._squares.items():
-            squares = known if isinstance(known, float) else float(numbers[row])
+            squares = known if isinstance(known, float) else numbers[row]
             rows["sum_squares"][row] = squares
             if not math.isfinite(squares):  # every entry was added up, so this is certain; the counts are estimates
                 kind = "nans" if math.isnan(squares) else "positive_infs"
@@ -272,7 +284,7 @@ class Collector:
         for row, recounted in self._recounted.items():
             rows[row] = recounted[0]
         for row in self._weight_dots:
-            rows["weight_dot"][row] = float(numbers[-1 - row])
+            rows["weight_dot"][row] = numbers[-1 - row]
         with np.errstate(all="ignore"):
             for row, weight_row in self._whole_pairs:
                 rows["weight_dot"][row] = np.dot(samples[row].astype(np.float64), samples[weight_row])

@@ -77,13 +77,20 @@ def _norm(rows: Rows, members: list[int]) -> float:
     return math.sqrt(rows["sum_squares"][members].sum()) if members else math.nan
 
 
+_QUANTITY_NUMBERS = {name: number for number, name in enumerate(QUANTITIES)}
+
+
 def _merged(step: int, rows: Rows, entries: list[Entry]) -> Rows:
     """One row a site and quantity, dtype `SUMMARY_ROW`: calls and micro-batches merge here."""
-    keys = np.array([(site, QUANTITIES.index(quantity)) for site, quantity, _ in entries]).reshape(-1, 2)
-    unique, groups = np.unique(keys, axis=0, return_inverse=True)
-    summaries = merge(rows[[row for _, _, row in entries]], groups.reshape(-1), len(unique))
+    kinds = len(QUANTITIES)
+    keys = np.array([site * kinds + _QUANTITY_NUMBERS[quantity] for site, quantity, _ in entries], np.int64)
+    summaries = rows[[row for _, _, row in entries]]
+    unique = keys
+    if len(set(keys.tolist())) < len(keys):
+        unique, groups = np.unique(keys, return_inverse=True)
+        summaries = merge(summaries, groups, len(unique))
     table = np.empty(len(unique), SUMMARY_ROW)
-    table["step"], table["site"], table["quantity"] = step, unique[:, 0], unique[:, 1]
+    table["step"], table["site"], table["quantity"] = step, unique // kinds, unique % kinds
     for name in SUMMARY.names or ():
         table[name] = summaries[name]
     return table
