@@ -38,10 +38,12 @@ FLOORS = {
     "stats": 2,
     "store": 2,
     "catalogue": 2,
+    "numerals": 1,
     "records": 1,
     "errors": 1,
 }
 TORCH_FREE = (
+    "numerals",
     "records",
     "errors",
     "store",

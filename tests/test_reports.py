@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
+from gradscope import numerals
 from gradscope.records import (
     STEP,
     SUMMARY_ROW,
@@ -512,7 +513,7 @@ def test_what_is_left_out_is_said() -> None:
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
     """Numbers have three significant digits and a real minus; NaN and Inf are words."""
-    assert words.number(value) == text
+    assert numerals.number(value) == text
 
 
 # how a stream wants it

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from gradscope import numerals
 from gradscope.records import Check, Finding, Severity, Site, VerdictName
-from gradscope.reports import words
 from gradscope.reports.words import count
 
 SEVERITY_WORDS: dict[Severity, str] = {"error": "Error", "warning": "Warning", "note": "Note"}
@@ -22,7 +22,7 @@ ABSENT = "—"
 
 def number(value: float | None) -> str:
     """A number to three significant digits, as in the terminal; a dash where there is none."""
-    return ABSENT if value is None else words.number(value)
+    return ABSENT if value is None else numerals.number(value)
 
 
 def decades(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
+from gradscope.signals.mechanisms import activations
 
 
 class BatchNorm(Remedy):
@@ -32,7 +33,7 @@ class BatchNorm(Remedy):
         layer, norm = (
             ("Conv2d(c, c, 3, padding=1)", "BatchNorm2d(c)") if convolutional else ("Linear(n, n)", "BatchNorm1d(n)")
         )
-        kinds = [signals.sites[i].kind for i in signals.layers if signals.sites[i].mechanism == "activation"]
+        kinds = activations(signals)
         activation = max(set(kinds), key=kinds.count) if kinds else "ReLU"
         return (
             f"torch.nn.Sequential(\n    torch.nn.{layer},\n    torch.nn.{norm},  # new\n    torch.nn.{activation}(),\n)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradscope.numerals import number
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
@@ -32,9 +33,9 @@ class GradientClipping(Remedy):
         norm = _norms(signals)
         if not len(norm):
             return "No step can be longer than the bound times the learning rate."
-        largest = float(norm.max())
+        largest, bound = number(float(norm.max())), f"{self.bound(signals):.2g}"
         return (
-            f"The gradient norm reached {largest:.3g}. With a bound of {self.bound(signals):.3g} no step is longer than "
+            f"The gradient norm reached {largest}. With a bound of {bound} no step is longer than "
             "that times the learning rate. It treats the symptom: the directions stay as they are."
         )
 

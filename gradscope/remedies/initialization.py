@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from gradscope.numerals import number
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
+from gradscope.signals.mechanisms import CONTRACTING, WORKING_DECADES, activations
 
 _RELU_LIKE = ("ReLU", "ReLU6", "LeakyReLU", "GELU", "SiLU", "ELU", "Mish", "Hardswish", "PReLU")
 
@@ -34,6 +36,13 @@ class Initialization(Remedy):
         """Why it should work here."""
         each = self._each(finding, signals)
         scheme = "He" if self._relu(signals) else "Xavier"
+        passes = {kind: 10 ** WORKING_DECADES[kind] for kind in activations(signals) if kind in WORKING_DECADES}
+        worst = min(passes, key=lambda kind: passes[kind], default="")
+        if worst and passes[worst] < CONTRACTING:
+            return (
+                f"{each}{scheme} initialization stops the weights from taking more, but cannot make up for {worst}, "
+                f"which passes on {number(passes[worst])} at its usual inputs: swap the activation first."
+            )
         return f"{each}{scheme} initialization makes a layer with its activation pass on about 1: depth costs nothing then."
 
     def code(self, finding: Finding, signals: Signals) -> str:
@@ -54,7 +63,7 @@ class Initialization(Remedy):
         )
 
     def _relu(self, signals: Signals) -> bool:
-        kinds = [signals.sites[i].kind for i in signals.layers if signals.sites[i].mechanism == "activation"]
+        kinds = activations(signals)
         return not kinds or sum(kind in _RELU_LIKE for kind in kinds) * 2 >= len(kinds)
 
     def _each(self, finding: Finding, signals: Signals) -> str:
@@ -63,7 +72,7 @@ class Initialization(Remedy):
         extreme = finding.evidence[0].value if finding.evidence else 0.0
         if len(layers) < 2 or not extreme > 0:
             return ""
-        return f"A layer passes on {extreme ** (1 / (len(layers) - 1)):.2f} of the gradient now. "
+        return f"A layer passes on {number(extreme ** (1 / (len(layers) - 1)))} of the gradient now. "
 
 
 _DRAWN = ("Linear", "Conv1d", "Conv2d", "Conv3d", "Bilinear", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")

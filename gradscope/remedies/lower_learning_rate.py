@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gradscope.numerals import number
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
@@ -21,10 +22,10 @@ class LowerLearningRate(Remedy):
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
-        rate, ratio = self._rate(signals), self._ratio(signals)
+        rate, ratio = f"{self._rate(signals):.1g}", number(self._ratio(signals))
         return (
-            f"A step moves the weights by {ratio:.2g} times their size; healthy trainings start near {_HEALTHY_UPDATE:g}. "
-            f"A learning rate of {rate:.1g} brings it there."
+            f"A step moves the weights by {ratio} times their size; healthy trainings start near {_HEALTHY_UPDATE:g}. "
+            f"A learning rate of {rate} brings it there."
         )
 
     def code(self, finding: Finding, signals: Signals) -> str:

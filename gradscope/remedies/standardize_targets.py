@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradscope.numerals import number
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
@@ -19,7 +20,7 @@ class StandardizeTargets(Remedy):
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
         error = squared_error(signals)
-        root = "" if error is None else f"The outputs are {error.root[0]:.3g} away from the targets at the start. "
+        root = "" if error is None else f"The outputs are {number(error.root[0])} away from the targets at the start. "
         return f"{root}The gradient of a squared error is that distance; with standardised targets it starts near 1."
 
     def code(self, finding: Finding, signals: Signals) -> str:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from gradscope import __version__
+from gradscope.numerals import non_finite_word
 from gradscope.records import SEVERITIES, Check, Diagnosis, Finding, Run, RunInfo
 from gradscope.reports.numbers import Count, HeadlineNumbers, Latest, headline_numbers
 from gradscope.reports.strips import Strip, strips
-from gradscope.reports.words import non_finite_word
 from gradscope.signals import Signals
 
 SCHEMA_VERSION = 1  # of this document; a run on disk has its own

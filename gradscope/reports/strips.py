@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gradscope.numerals import limit
 from gradscope.records import Diagnosis
 from gradscope.reports.numbers import HEALTHY_GAIN
-from gradscope.reports.words import limit
 from gradscope.signals import Signals
 
 MOST_LAYERS = 6

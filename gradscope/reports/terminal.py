@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gradscope import numerals
 from gradscope.records import Severity, VerdictName
 from gradscope.reports import words
 from gradscope.reports.document import Document
@@ -206,7 +207,7 @@ class _Page:
             "most likely" if position == 0 and confidence >= 0.5 else "possibly" if position == 0 else "also possible"
         )
         share = f"{confidence:.0%}".replace("%", " %")
-        return Text.assemble(self._say(f"{grade} ({share}): ", "dim"), self._say(cause["explanation"]))
+        return Text.assemble(self._say(f"{grade} {cause['id']} ({share}): ", "dim"), self._say(cause["explanation"]))
 
     def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
         measured = suggestion["basis"] == "measured"
@@ -237,7 +238,7 @@ class _Page:
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
         for strip in shown:
-            last = strip.words[-1] if strip.values[-1] is None else words.number(strip.values[-1])
+            last = strip.words[-1] if strip.values[-1] is None else numerals.number(strip.values[-1])
             short = (last or "").partition(",")[0]
             table.add_row(
                 self._say(strip.layer), Text(sparkline(strip, self.look.width // 2, blocks)), self._say(short)
@@ -278,9 +279,12 @@ def _latest(latest: Document) -> tuple[str, str]:
     """The value and, where it is not finite, the last one that was."""
     value, last = latest["value"], latest["last_finite"]
     if value is not None:
-        return words.number(value), ""
+        return numerals.number(value), ""
     known = latest["value_words"]
-    return known, f"last {words.number(last)} at {words.step(latest['last_finite_step'])}" if last is not None else ""
+    return (
+        known,
+        f"last {numerals.number(last)} at {words.step(latest['last_finite_step'])}" if last is not None else "",
+    )
 
 
 def _count(count: Document, noun: str) -> tuple[str, str]:
@@ -295,9 +299,9 @@ def _where(layers: Sequence[str], most: int) -> str:
 
 
 def _evidence(evidence: Document) -> str:
-    value = evidence["value_words"] if evidence["value"] is None else words.number(evidence["value"])
+    value = evidence["value_words"] if evidence["value"] is None else numerals.number(evidence["value"])
     said = f"{evidence['name']}: {value}{' ' + evidence['unit'] if evidence['unit'] else ''}"
-    judged = [] if evidence["threshold"] is None else [f"threshold {words.limit(evidence['threshold'])}"]
+    judged = [] if evidence["threshold"] is None else [f"threshold {numerals.limit(evidence['threshold'])}"]
     judged += [f"healthy {evidence['healthy']}"] if evidence["healthy"] else []
     return f"{said} ({', '.join(judged)})" if judged else said
 

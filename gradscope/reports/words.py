@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
 
 from gradscope.records import Severity, VerdictName
@@ -56,44 +55,6 @@ _ASCII = str.maketrans(
         **dict(SHAPES.values()),
     }
 )
-
-
-def number(value: float) -> str:
-    """A measured number with 3 significant digits and a real minus; NaN and Inf as words.
-
-    Example:
-        >>> number(0.5), number(-1234.5), number(0.000123456), number(float("inf"))
-        ('0.500', '−1,230', '1.23e-4', 'Inf')
-    """
-    if not math.isfinite(value):
-        return non_finite_word(value)
-    size = abs(value)
-    if size and not 1e-3 <= size < 1e5:
-        mantissa, _, exponent = f"{size:.2e}".partition("e")
-        text = f"{mantissa}e{int(exponent):+d}"
-    elif float(f"{size:.3g}") >= 100:
-        text = f"{float(f'{size:.3g}'):,.0f}"
-    else:
-        text = f"{size:#.3g}" if size else "0"
-    return f"−{text}" if value < 0 else text
-
-
-def limit(value: float) -> str:
-    """A number that was chosen, not measured: without the zeros that would claim precision.
-
-    Example:
-        >>> limit(1e-3), limit(1e-6), limit(20.0)
-        ('0.001', '1e-6', '20')
-    """
-    digits, exponent_mark, exponent = f"{value:.3g}".partition("e")
-    return f"{digits}e{int(exponent)}" if exponent_mark else digits
-
-
-def non_finite_word(value: float) -> str:
-    """NaN, Inf or -Inf."""
-    if math.isnan(value):
-        return "NaN"
-    return "Inf" if value > 0 else "-Inf"
 
 
 def step(value: int) -> str:

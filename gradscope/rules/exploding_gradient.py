@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradscope.numerals import number
 from gradscope.records import Cause, Evidence, Finding, Severity
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
@@ -98,7 +99,7 @@ class ExplodingGradient(Rule):
             tuple(signals.sites[layer].path for layer in path),
             int(signals.steps[column]),
             int(signals.steps[sick[-1]]),
-            f"Gradients explode on their way back: {worst.title} gets {value:.1e} times the output's",
+            f"Gradients explode on their way back: {worst.title} gets {number(value)} times the output's",
             tuple(evidence),
             tuple(self._depth_causes(signals, column)),
         )
@@ -115,12 +116,12 @@ class ExplodingGradient(Rule):
             share = max(weights, key=lambda item: item.decades)
             part = sum(item.decades for item in weights) / everything
             name = "weight-growth" if late else "init-too-large"
-            why = f"each {share.kind} multiplies the gradient by {share.each:.1f} ({sentence(signals, column)})"
+            why = f"each {share.kind} multiplies the gradient by {number(share.each)} ({sentence(signals, column)})"
             causes.append(Cause(name, round(min(0.95, part), 2), why))
         for mechanism, name in (("recurrence", "long-backprop-chain"), ("normalisation", "norm-at-init")):
             amount = sum(share.decades for share in grown.values() if share.mechanism == mechanism)
             if amount > 0:
-                why = f"{mechanism} grew the gradient by {amount:.1f} decades ({sentence(signals, column)})"
+                why = f"{mechanism} grew the gradient by {number(amount)} decades ({sentence(signals, column)})"
                 causes.append(Cause(name, round(min(0.9, amount / everything), 2), why))
         saturated = [
             share
@@ -129,7 +130,7 @@ class ExplodingGradient(Rule):
         ]
         for share in saturated:
             why = (
-                f"each {share.kind} passes on only {share.each:.2f} of the gradient: the same large weights saturate it"
+                f"each {share.kind} passes on only {number(share.each)} of the gradient: the large weights saturate it"
             )
             causes.append(Cause("activation-saturates", 0.4, why))
         if late:
@@ -148,13 +149,13 @@ class ExplodingGradient(Rule):
         severity: Severity = "error"
         evidence = []
         if what == "thrown":
-            message = f"A step threw the weights away: it moved them by {value:.3g} times their own size"
+            message = f"A step threw the weights away: it moved them by {number(value)} times their own size"
             evidence.append(Evidence(f"update ratio, {step}", value, "", self.update.value, "1e-4 … 0.05"))
         elif what == "grown":
-            message = f"The gradients grew {value:.1e}-fold, and the loss with them"
+            message = f"The gradients grew {number(value)}-fold, and the loss with them"
             evidence.append(Evidence(f"growth of the gradient norm, {step}", value, "", self.growth.value))
         else:
-            message = f"The targets are {value:,.0f} times larger than anything the network puts out"
+            message = f"The targets are {number(value)} times larger than anything the network puts out"
             severity = "error" if value > 10 * self.residual.value else "warning"
         unscaled = error is not None and residual[column] > self.residual.value
         causes = []
@@ -164,8 +165,8 @@ class ExplodingGradient(Rule):
                 Evidence("root of the loss over the outputs' size", far, "", self.residual.value, "0.1 … 30")
             )
             why = (
-                f"‖∂L/∂h_out‖ and the loss show a mean squared error whose root is {error.root[column]:.3g}, while "
-                f"outputs and features have size {error.size[column]:.2g}; its gradient grows with that distance"
+                f"‖∂L/∂h_out‖ and the loss show a mean squared error whose root is {number(error.root[column])}, while "
+                f"outputs and features have size {number(error.size[column])}; its gradient grows with that distance"
             )
             causes.append(Cause("unscaled-target", 0.9, why))
         if what != "too far":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradscope.numerals import number
 from gradscope.records import Cause, Evidence, Finding
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
@@ -102,7 +103,7 @@ class NonFinite(Rule):
         if len(before) and len(weights):
             ratio = float(np.nanmax(np.nan_to_num(signals.update_ratio[weights][:, before[-1]], nan=0.0)))
             if ratio > 0.5:
-                why = f"the last recorded step before moved a weight by {ratio:.3g} times its own size"
+                why = f"the last recorded step before moved a weight by {number(ratio)} times its own size"
                 causes.append(Cause("learning-rate-too-high", 0.6, why))
                 causes.append(Cause("no-clipping", 0.4, "nothing bounds the length of a step"))
         if first == int(signals.run.steps["step"][0]):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gradscope.numerals import number
 from gradscope.records import Cause, Check, Evidence, Finding
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
@@ -85,7 +86,7 @@ class VanishingGradient(Rule):
         severity = "error" if smallest < self.error.value else "warning"
         first, last = int(signals.steps[sick[0]]), int(signals.steps[sick[-1]])
         name, farthest = signals.sites[layers[-1]].title, signals.sites[worst].title
-        message = f"Gradients vanish before {name}: {farthest} gets {smallest:.1e} of the output's"
+        message = f"Gradients vanish before {name}: {farthest} gets {number(smallest)} of the output's"
         if not now:
             severity, message = "note", f"{message}; it recovered after step {last:,}"
         where = f"at {signals.sites[worst].name}, step {signals.steps[column]:,}"
@@ -168,16 +169,14 @@ def _why(cause: str, decades: float, found: list[Share], budget: str) -> str:
     weights = [share for share in found if share.mechanism == "weights"]
     if cause == "activation-contracts" and activations:
         share = min(activations, key=lambda item: (item.working or 0.0) / item.count)
-        text = f"each {share.kind} passes on {share.each:.2f} of the gradient, whatever it is fed: it contracts"
+        text = f"each {share.kind} passes on {number(share.each)} of the gradient, whatever it is fed: it contracts"
     elif cause in ("activation-saturates", "weight-growth") and activations:
         share = min(activations, key=lambda item: item.decades - (item.working or 0.0))
         best = 10 ** ((share.working or 0.0) / share.count)
-        text = (
-            f"each {share.kind} passes on {share.each:.2g} of the gradient where {best:.2f} is normal: it is saturated"
-        )
+        text = f"each {share.kind} passes on {number(share.each)} of the gradient, not {number(best)}: it is saturated"
     elif cause == "init-too-small" and weights:
         share = min(weights, key=lambda item: item.decades)
-        text = f"each {share.kind} passes on {share.each:.2f} of the gradient, too little for what follows it"
+        text = f"each {share.kind} passes on {number(share.each)} of the gradient, too little for what follows it"
     else:
-        text = f"recurrent steps took {decades:.1f} decades"
+        text = f"recurrent steps took {number(decades)} decades"
     return f"{text} ({budget})" if budget else text

@@ -23,6 +23,7 @@ class Budget:
         decades: log10 of its backward gain per recorded step, shape `[steps]`. NaN: not measured; -inf: closed branch.
         chain: whether `parts` follow one another, so that their decades add up to this one's.
         parts: the children, in execution order.
+        kind: class of the module; for code between modules of the module that would do the same, else the operation.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Budget:
     decades: NDArray[np.float64]
     chain: bool = False
     parts: tuple[Budget, ...] = ()
+    kind: str = ""
 
 
 # Mechanism of functional code, by the first of these that one of its autograd nodes is named after.
@@ -63,6 +65,37 @@ def operation_mechanism(operations: tuple[str, ...]) -> str:
     return "functional"
 
 
+# Modules that do what one autograd node does.
+_MODULE_OF_OPERATION = {
+    "Relu": "ReLU",
+    "LeakyRelu": "LeakyReLU",
+    "Elu": "ELU",
+    "Gelu": "GELU",
+    "Silu": "SiLU",
+    "Mish": "Mish",
+    "Softplus": "Softplus",
+    "Tanh": "Tanh",
+    "Hardtanh": "Hardtanh",
+    "Hardswish": "Hardswish",
+    "Sigmoid": "Sigmoid",
+    "Hardsigmoid": "Hardsigmoid",
+    "LogSigmoid": "LogSigmoid",
+}
+_RESHAPING = ("View", "UnsafeView", "Reshape", "Transpose", "Permute", "T", "Squeeze", "Unsqueeze", "Clone", "Slice")
+
+
+def operation_kind(operations: tuple[str, ...]) -> str:
+    """The module that code between two modules stands for, e.g. "Sigmoid" for `torch.sigmoid`; else the operation.
+
+    Example:
+        >>> operation_kind(("ReluBackward0",)), operation_kind(("MulBackward0", "SigmoidBackward0"))
+        ('ReLU', 'Mul, Sigmoid')
+    """
+    names = [name.partition("Backward")[0] for name in operations]
+    names = [name for name in names if name not in _RESHAPING] or names
+    return ", ".join(_MODULE_OF_OPERATION.get(name, name) if len(names) == 1 else name for name in names)
+
+
 def budget(signals: Signals, module: int | None = None) -> Budget | None:
     """The budget of a module (default: the whole model) as a tree of its parts.
 
@@ -88,13 +121,13 @@ def budget(signals: Signals, module: int | None = None) -> Budget | None:
         measured = [part.decades for part in parts if not np.isnan(part.decades).all()]
         if np.isnan(own).all() and measured:
             own = np.sum(measured, axis=0)
-        return Budget(site.name, module, site.mechanism, own, True, tuple(parts))
+        return Budget(site.name, module, site.mechanism, own, True, tuple(parts), site.kind)
     inside = sorted({end for link in links for end in (link.source, link.target) if end is not None})
     parts = [part for child in inside if (part := budget(signals, child)) is not None]
     mechanism = "joins" if parts else site.mechanism
     if site.mechanism == "container" and not parts and links:
         mechanism = operation_mechanism(tuple(name for link in links for name in link.operations))
-    return Budget(site.name, module, mechanism, own, False, tuple(parts))
+    return Budget(site.name, module, mechanism, own, False, tuple(parts), site.kind)
 
 
 def _chain(links: list[Link]) -> list[Link] | None:
@@ -141,7 +174,8 @@ def _chain_parts(signals: Signals, container: int, chain: list[Link]) -> list[Bu
                 "the output" if link.target is None else signals.sites[link.target].name,
             ]
             name = f"between {ends[0]} and {ends[1]}"
-            parts.append(Budget(name, None, operation_mechanism(link.operations), decades(before, after)))
+            mechanism, kind = operation_mechanism(link.operations), operation_kind(link.operations)
+            parts.append(Budget(name, None, mechanism, decades(before, after), kind=kind))
         if link.target is not None and (part := budget(signals, link.target)):
             parts.append(part)
     return parts

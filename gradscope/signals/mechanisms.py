@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from gradscope.signals.budget import budget, mechanism_totals
+from gradscope.signals.budget import Budget, budget, mechanism_totals, operation_kind
 from gradscope.signals.series import Signals
 
 # log10 of the root of E[phi'(z)^2] for z ~ N(0, 1): what an activation lets through when it works as meant. For ReLU
@@ -58,17 +59,58 @@ class Share:
 
 
 def shares(signals: Signals, column: int) -> list[Share]:
-    """What each kind of layer did to the gradient at one recorded step, the largest effect first."""
+    """What each kind of layer up to the head did to the gradient at one recorded step, the largest effect first.
+
+    Code between the modules of a chain counts like the module that would do the same. A final activation is not
+    among them: it comes before the head's gradient, on the loss side.
+    """
     found: dict[tuple[str, str], list[float]] = {}
-    for layer in signals.layers:
-        site, decades = signals.sites[layer], float(signals.own_gain(layer)[column])
-        if math.isfinite(decades):
-            found.setdefault((site.kind, site.mechanism), []).append(decades)
+    last = _last_head(signals)
+    layers = [i for i in signals.layers if signals.sites[i].order <= last]
+    gains = [(signals.sites[i].kind, signals.sites[i].mechanism, signals.own_gain(i)) for i in layers]
+    tree = budget(signals)
+    gains += [(part.kind, part.mechanism, part.decades) for part in _code_before_head(signals, tree)]
+    for kind, mechanism, series in gains:
+        if math.isfinite(series[column]):
+            found.setdefault((kind, mechanism), []).append(float(series[column]))
     result = [
         Share(kind, mechanism, len(values), sum(values), _working(kind, len(values)))
         for (kind, mechanism), values in found.items()
     ]
     return sorted(result, key=lambda share: -abs(share.decades))
+
+
+def _last_head(signals: Signals) -> float:
+    """The head's place in execution order; without one, nothing comes after it."""
+    return max((signals.sites[head].order for head in signals.run.info.heads), default=math.inf)
+
+
+def _code_before_head(signals: Signals, tree: Budget | None) -> Iterator[Budget]:
+    """Code between modules, up to the head."""
+    parts = [tree] if tree is not None else []
+    while parts:
+        part = parts.pop(0)
+        if part.site in signals.run.info.heads:
+            return
+        if part.site is None:
+            yield part
+        parts = [*part.parts, *parts]
+
+
+def activations(signals: Signals) -> list[str]:
+    """The kinds of all hidden activations, modules and functions alike, one entry each time one is used."""
+    last, leaves = _last_head(signals), set(signals.layers)
+    kinds = [
+        signals.sites[i].kind
+        for i in signals.layers
+        if signals.sites[i].mechanism == "activation" and signals.sites[i].order < last
+    ]
+    for link in signals.run.info.links:
+        before = link.container if link.source is None else link.source
+        kind = operation_kind(link.operations)
+        if link.container not in leaves and signals.sites[before].order < last and kind in WORKING_DECADES:
+            kinds.append(kind)
+    return kinds
 
 
 def _working(kind: str, count: int) -> float | None:

@@ -138,16 +138,32 @@ class Signals:
 
     @cached_property
     def unpooled_gain(self) -> Series:
-        """The backward gain without what pooling took on the way: that is arithmetic (L^-1/2), never a sickness."""
+        """The backward gain without what pooling took on the way: that is arithmetic (L^-1/2), never a sickness.
+
+        Pooling that the gradient has a way around (squeeze and excitation, a shortcut) takes nothing from it.
+        """
         correction = np.zeros((len(self.sites), len(self.steps)))
         for pool in self.modules:
-            if self.sites[pool].mechanism != "pooling":
+            if self.sites[pool].mechanism != "pooling" or self._is_bypassed(pool):
                 continue
             taken = np.nan_to_num(self.own_gain(pool))
-            before = [i for i in self.modules if self.sites[i].order < self.sites[pool].order]
+            before = [
+                i
+                for i in self.modules
+                if self.sites[i].order < self.sites[pool].order
+                and not f"{self.sites[pool].path}.".startswith(f"{self.sites[i].path}." if self.sites[i].path else "")
+            ]
             correction[before] += np.where(np.isfinite(taken), np.minimum(taken, 0.0), 0.0)
         gain: Series = self.backward_gain * 10.0**-correction
         return gain
+
+    def _is_bypassed(self, module: int) -> bool:
+        """Whether what a module is fed is used elsewhere too, so that the gradient has another way back."""
+        links = self.run.info.links
+        into = [link for link in links if link.target == module]
+        sources = {(link.container, link.source) for link in into}
+        shared = any((link.container, link.source) in sources and link.target != module for link in links)
+        return shared or any(link.source is None and self._is_bypassed(link.container) for link in into)
 
     @cached_property
     def forward_gain(self) -> Series:

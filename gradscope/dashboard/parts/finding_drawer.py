@@ -10,8 +10,8 @@ from dash.development.base_component import Component
 
 from gradscope.dashboard.parts.tag import effect_tag, severity_tag
 from gradscope.dashboard.wording import ABSENT, number, percent, when
+from gradscope.numerals import limit
 from gradscope.records import Cause, Diagnosis, Evidence, Finding, Suggestion
-from gradscope.reports.words import limit
 
 _MOST_LAYERS = 12
 
