@@ -43,7 +43,7 @@ def create_app(path: Path) -> Dash:
     app = Dash(
         __name__,
         assets_folder=str(assets_folder()),
-        assets_ignore=r"pictures",
+        assets_path_ignore=["pictures"],
         title="gradscope",
         update_title=None,  # type: ignore[arg-type]  # None: the tab does not flicker at each tick
         serve_locally=True,

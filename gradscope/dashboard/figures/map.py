@@ -96,12 +96,14 @@ def _columns(signals: Signals, rows: int) -> tuple[NDArray[np.int64], int]:
 def _shown(recorded: NDArray[np.int64], columns: NDArray[np.int64], per_column: int) -> NDArray[np.int64]:
     """For each column the recorded step that it shows, as an index; -1 for none.
 
-    A recorded step is shown until the next one, never before it was taken, and no longer than twice the distance to
-    the one before it: a map of every tenth step has no stripes, and a real gap stays visible.
+    A recorded step is shown until the next one, never before it was taken, and no longer than twice the distance that
+    is usual in this run or was usual just before: a map of every tenth step has no stripes, a real gap stays visible.
     """
     last = np.searchsorted(recorded, columns + per_column - 1, side="right") - 1
     distance = columns - recorded[last]
-    hold = 2 * np.diff(recorded, prepend=recorded[0] - 1)
+    gaps = np.diff(recorded, prepend=recorded[0] - 1)
+    usual = np.median(gaps[1:]) if len(gaps) > 1 else 1
+    hold = 2 * np.maximum(gaps, usual)
     return np.where((last >= 0) & (distance < hold[last]), last, -1)
 
 
