@@ -96,6 +96,7 @@ def test_the_page_follows_a_growing_run(
     page.mouse.dblclick(*place(page, LAYERS[3], 4))
     page.wait_for_timeout(400)
     assert ranges(page)[0][1] >= 13
+    assert ranges(page)[1][0] > ranges(page)[1][1]  # the first layer is on top again
 
     page.get_by_role("button", name="Pause").click()
     chip(page, "paused at step 13")
