@@ -355,8 +355,8 @@ F1 vanishing-gradient
     where    a, b
     when     step 0 to 7, the newest
     seen     backward gain at a: 1.00e-9 (threshold 0.001, healthy 0.1 … 20)
-    why      most likely (86 %): each Sigmoid keeps 0.25
-             also possible (30 %): maybe
+    why      most likely activation-contracts (86 %): each Sigmoid keeps 0.25
+             also possible other (30 %): maybe
     try      1. Use ReLU [estimate]
              it keeps the gradient
              at train.py:42
@@ -370,8 +370,8 @@ F2 dead-units
     where    a, b
     when     step 0 to 7, the newest
     seen     backward gain at a: 1.00e-9 (threshold 0.001, healthy 0.1 … 20)
-    why      most likely (86 %): each Sigmoid keeps 0.25
-             also possible (30 %): maybe
+    why      most likely activation-contracts (86 %): each Sigmoid keeps 0.25
+             also possible other (30 %): maybe
 
 Backward gain of the worst layers, step 0 to 7
 The gradient's norm at a layer over its norm at the model's output.

@@ -342,16 +342,16 @@ def test_auto_records_the_first_steps_and_then_keeps_to_the_budget(tmp_path: Pat
     model = mlp(6, nn.ReLU, width=256)
     optimizer = sgd(0.01)(model)
     images, labels = digits()
-    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", overhead=0.2) as scope:
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", overhead=0.02) as scope:
         for _ in range(150):
             scope.loss(nn.CrossEntropyLoss()(model(images), labels)).backward()
             optimizer.step()
             optimizer.zero_grad()
     steps = gradscope.read_run(tmp_path / "run").steps
     assert steps["recorded"][:5].all()
-    assert 0 < steps["recorded"][5:].sum() < 145
+    assert steps["recorded"][5:].sum() < 145
     training = steps["seconds"].sum() - steps["recorder_seconds"].sum()
-    assert steps["recorder_seconds"][5:].sum() < 0.25 * training
+    assert steps["recorder_seconds"][5:].sum() < 0.04 * training  # twice the share: machines are noisy
 
 
 def test_an_alarm_records_the_next_step() -> None:

@@ -132,7 +132,7 @@ class _Followed:
             self._reader = RunReader(self._folder)
         run = self._reader.read()
         signals = Signals(run)
-        numbers, diagnosis = headline_numbers(run, signals), diagnose(run)
+        numbers, diagnosis = headline_numbers(run, signals), diagnose(run, signals)
         self.latest = Snapshot(self._name, run, signals, diagnosis, numbers, time.perf_counter() - started)
         self._version = version
         return self.latest

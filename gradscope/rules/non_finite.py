@@ -53,7 +53,7 @@ class NonFinite(Rule):
             if at_first.get(quantity):
                 backward = quantity in ("activation_gradient", "gradient")
                 sites = sorted(at_first[quantity], key=lambda i: signals.sites[i].order * (-1 if backward else 1))
-                what = f"the {quantity.replace('_', ' ')} of {signals.sites[sites[0]].title}"
+                what = f"the {quantity.replace('_', ' ')} of {_title(signals, sites[0])}"
                 break
         of_loss = bool(len(losses)) and int(losses[0]) == first
         kind = self._kind(signals, first, sites[0] if sites and not of_loss else None)
@@ -127,6 +127,12 @@ class NonFinite(Rule):
             Case("large and finite", run({"a": 1e30, "b": 1.0}, loss=1e30)),
             Case("a loss that was not observed is not NaN", run({"a": 1.0, "b": 1.0}, loss=None)),
         )
+
+
+def _title(signals: Signals, site: int) -> str:
+    """The module that a site belongs to, inside a sentence."""
+    path = _layer(signals, site)
+    return f"layer {path}" if path.isdigit() else path or "the model"
 
 
 def _layer(signals: Signals, site: int) -> str:

@@ -55,7 +55,7 @@ class Share:
         return float(10 ** (self.decades / self.count))
 
     def __str__(self) -> str:
-        return f"{self.count} {self.kind} × {self.decades / self.count:+.2f}"
+        return f"{self.count} {self.kind} × {self.decades / self.count:+.2f}".replace("-", "−")
 
 
 def shares(signals: Signals, column: int) -> list[Share]:
@@ -149,7 +149,8 @@ def sentence(signals: Signals, column: int) -> str:
     """The budget in one line, e.g. "-17.1 decades = 20 Sigmoid × -0.61 + 20 Linear × -0.24"."""
     parts = [share for share in shares(signals, column) if abs(share.decades) >= 0.1][:4]
     total = sum(share.decades for share in parts)
-    return f"{total:+.1f} decades = " + " + ".join(str(share) for share in parts) if parts else ""
+    whole = f"{total:+.1f} decades".replace("-", "−")
+    return f"{whole} = " + " + ".join(str(share) for share in parts) if parts else ""
 
 
 def median_last(values: np.ndarray, count: int = 3) -> float:

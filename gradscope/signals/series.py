@@ -42,7 +42,10 @@ class Signals:
     @cached_property
     def layers(self) -> list[int]:
         """The modules that hold no other module: those a person calls layers, in execution order."""
-        inner = {site.path.rpartition(".")[0] for site in self.sites if site.role == "output" and site.path}
+        inner = {""} if len(self.modules) > 1 else set()
+        for module in self.modules:
+            parts = self.sites[module].path.split(".")
+            inner.update(".".join(parts[:length]) for length in range(1, len(parts)))
         return [i for i in self.modules if self.sites[i].path not in inner]
 
     @cached_property
