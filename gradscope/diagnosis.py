@@ -10,10 +10,11 @@ from gradscope.signals import Signals
 
 MOST_SUGGESTIONS = 4
 
-# What follows from what: a finding of the second kind that begins with or after one of the first is its consequence.
-_LEADS_TO = {
-    "exploding-gradient": ("non-finite",),
-    "untrained-parameter": ("vanishing-gradient",),
+# What follows from what: (rule, the cause that it names first; None: any). A finding of the second kind that begins
+# with or after one of the first is its consequence. A gradient that vanishes altogether is exactly 0 in the first layers.
+_LEADS_TO: dict[str, tuple[str, str | None]] = {
+    "exploding-gradient": ("non-finite", None),
+    "vanishing-gradient": ("untrained-parameter", "dead-path"),
 }
 
 
@@ -64,8 +65,9 @@ def _ranked(findings: list[Finding]) -> list[Finding]:
 
 def _leader(finding: Finding, findings: list[Finding]) -> str | None:
     for other in findings:
+        rule, cause = _LEADS_TO.get(other.rule, (None, None))
         serious = other.severity != "note" and other.first_step <= finding.first_step
-        if finding.rule in _LEADS_TO.get(other.rule, ()) and serious:
+        if finding.rule == rule and serious and (cause is None or finding.causes[0].id == cause):
             return other.rule
     return None
 

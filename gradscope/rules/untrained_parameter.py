@@ -71,7 +71,8 @@ class UntrainedParameter(Rule):
                     "output-activation", 0.7, "the loss does not depend on any parameter: a softmax over one unit, say"
                 )
             else:
-                cause = Cause("dead-path", 0.7, "nothing that reaches the loss depends on them: their units never fire")
+                why = "their units never fire, or what reached them was too small for its number format"
+                cause = Cause("dead-path", 0.7, why)
             yield self._finding(
                 signals,
                 "error" if everything else "warning",
