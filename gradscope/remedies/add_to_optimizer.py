@@ -21,8 +21,8 @@ class AddToOptimizer(Remedy):
 
     def code(self, finding: Finding, signals: Signals) -> str:
         """Code to paste."""
-        lines = [
-            f'optimizer.add_param_group({{"params": model.get_submodule("{path}").parameters()}})'
-            for path in finding.layers
-        ]
-        return "\n".join(lines)
+        return (
+            'held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}\n'
+            "forgotten = [p for p in model.parameters() if p.requires_grad and id(p) not in held]\n"
+            'optimizer.add_param_group({"params": forgotten})'
+        )

@@ -69,7 +69,7 @@ class Initialization(Remedy):
     def _each(self, finding: Finding, signals: Signals) -> str:
         """What a layer passes on now, with its activation, as a geometric mean over the depth."""
         layers = [i for i in signals.layers if signals.sites[i].kind in _DRAWN]
-        extreme = finding.evidence[0].value if finding.evidence else 0.0
+        extreme = next((item.value for item in finding.evidence if item.name.startswith("backward gain")), 0.0)
         if len(layers) < 2 or not extreme > 0:
             return ""
         return f"A layer passes on {number(extreme ** (1 / (len(layers) - 1)))} of the gradient now. "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from gradscope.numerals import number
@@ -22,16 +24,23 @@ class LowerLearningRate(Remedy):
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
-        rate, ratio = f"{self._rate(signals):.1g}", number(self._ratio(signals))
+        ratio, rate = self._ratio(signals), self._rate(signals)
+        if not ratio > _HEALTHY_UPDATE:
+            return (
+                "A tenth of the learning rate makes every step a tenth as long: the weights stay where they still work."
+            )
+        brings = "" if math.isnan(rate) else f" A learning rate of {rate:.1g} brings it there."
         return (
-            f"A step moves the weights by {ratio} times their size; healthy trainings start near {_HEALTHY_UPDATE:g}. "
-            f"A learning rate of {rate} brings it there."
+            f"A step moves the weights by {number(ratio)} times their size; healthy trainings start near "
+            f"{_HEALTHY_UPDATE:g}.{brings}"
         )
 
     def code(self, finding: Finding, signals: Signals) -> str:
         """Code to paste."""
-        kind = signals.run.info.optimizers[0].kind if signals.run.info.optimizers else "SGD"
-        return f"optimizer = torch.optim.{kind}(model.parameters(), lr={self._rate(signals):.1g})"
+        rate, optimizers = self._rate(signals), signals.run.info.optimizers
+        if math.isnan(rate) or not optimizers:
+            return f'for group in optimizer.param_groups:\n    group["lr"] *= {self._factor(signals):.1g}'
+        return f"optimizer = torch.optim.{optimizers[0].kind}(model.parameters(), lr={rate:.1g})"
 
     def _ratio(self, signals: Signals) -> float:
         """The largest median update ratio of a recorded step."""
@@ -40,8 +49,12 @@ class LowerLearningRate(Remedy):
         known = [np.median(column[np.isfinite(column)]) for column in ratio.T if np.isfinite(column).any()]
         return float(max(known, default=np.nan))
 
-    def _rate(self, signals: Signals) -> float:
-        rates = signals.run.learning_rates
-        now = float(rates[0, 0]) if rates.size else 0.01
+    def _factor(self, signals: Signals) -> float:
+        """What to multiply the learning rate by."""
         ratio = self._ratio(signals)
-        return now * min(1.0, _HEALTHY_UPDATE / ratio) if ratio > _HEALTHY_UPDATE else now / 10
+        return _HEALTHY_UPDATE / ratio if ratio > _HEALTHY_UPDATE else 0.1
+
+    def _rate(self, signals: Signals) -> float:
+        """The learning rate to use; NaN where that of the run is not known."""
+        rates = signals.run.learning_rates
+        return float(rates[0, 0]) * self._factor(signals) if rates.size else math.nan

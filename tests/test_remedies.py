@@ -1,0 +1,259 @@
+"""What every remedy promises: causes that exist, a reason with this run's numbers, code that runs."""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gradscope.catalogue import remedies, rules
+from gradscope.records import Cause, Evidence, Finding, Run
+from gradscope.remedies import Remedy
+from gradscope.rules.handwritten import run as by_hand
+from gradscope.signals import Signals
+from tests.test_rules import CAUSES
+
+# The ids that the design promises.
+REMEDIES = [
+    *("gradient-clipping", "initialization", "skip-connection", "batch-norm", "layer-norm", "activation-swap"),
+    *("lower-learning-rate", "raise-learning-rate", "warmup", "zero-grad", "standardize-inputs"),
+    *("standardize-targets", "change-loss", "change-output-activation", "loss-scaling", "gated-recurrence"),
+    *("optimizer-swap", "lower-dropout", "reattach", "add-to-optimizer", "residual-scaling", "larger-batch"),
+]
+
+CHAIN = {"a": 1e-5, "s": 1e-4, "b": 1e-2, "t": 1e-1, "c": 1.0}
+SIGMOID = by_hand(CHAIN, kinds={"s": "Sigmoid", "t": "Sigmoid"}, loss=1.0)
+RUNS = {
+    "sigmoid": SIGMOID,
+    "tanh": by_hand(CHAIN, kinds={"s": "Tanh", "t": "Tanh"}, optimizer="Adam", loss=1.0),
+    "linear": by_hand({"a": 1e5, "b": 1.0}),
+    "convolution": by_hand(CHAIN, kinds={"a": "Conv2d", "s": "ReLU", "b": "Conv2d", "t": "ReLU"}),
+    "thrown": by_hand(CHAIN, update=dict.fromkeys(("a.weight", "b.weight", "c.weight"), 5.0), loss=[1.0, math.inf] * 4),
+    "broken": by_hand(dict.fromkeys(CHAIN, math.nan), loss=math.nan, update={"a.weight": math.nan}),
+    "nothing known": replace(
+        by_hand({"a": 0.0, "c": 0.0}),
+        learning_rates=np.full((8, 1), math.nan),
+        info=replace(SIGMOID.info, optimizers=()),
+    ),
+}
+
+ALL_REMEDIES = [pytest.param(remedy, id=identity) for identity, remedy in remedies().items()]
+
+
+def finding_with(cause: str, evidence: float = 1e-5) -> Finding:
+    """A finding of one cause."""
+    return Finding(
+        "vanishing-gradient",
+        "error",
+        ("a", "b"),
+        0,
+        7,
+        "Gradients vanish",
+        (Evidence("backward gain at a", evidence),),
+        (Cause(cause, 0.9, ""),),
+    )
+
+
+def namespace() -> dict[str, object]:
+    """What the user's script holds where the code is pasted."""
+    torch.manual_seed(0)
+    layers = [
+        ("a", nn.Linear(4, 4)),
+        ("s", nn.Sigmoid()),
+        ("b", nn.Linear(4, 4)),
+        ("t", nn.Tanh()),
+        ("c", nn.Linear(4, 1)),
+    ]
+    model = nn.Sequential(OrderedDict(layers))
+    x, y, criterion = torch.randn(8, 4), torch.randn(8, 1), nn.MSELoss()
+    return {
+        "torch": torch,
+        "model": model,
+        "optimizer": torch.optim.SGD(model[0].parameters(), lr=0.1),
+        "loss": criterion(model(x), y),
+        "criterion": criterion,
+        "x": x,
+        "y": y,
+        "y_train": y,
+        "n": 4,
+        "c": 4,
+    }
+
+
+@pytest.mark.parametrize("remedy", ALL_REMEDIES)
+def test_a_remedy_cures_causes_that_exist(remedy: Remedy) -> None:
+    """A remedy names causes of the design, each with how well it works from 0 to 1, and its sources."""
+    assert remedy.id in REMEDIES
+    assert type(remedy).__module__ == f"gradscope.remedies.{remedy.id.replace('-', '_')}"
+    assert remedy.cures
+    assert set(remedy.cures) <= set(CAUSES)
+    assert all(0 < strength <= 1 for strength in remedy.cures.values())
+    assert remedy.sources
+    assert all(remedy.sources)
+    assert remedy.title
+    assert not remedy.title.endswith(".")
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS.keys())
+@pytest.mark.parametrize("remedy", ALL_REMEDIES)
+def test_advice_is_complete(remedy: Remedy, run: Run) -> None:
+    """For each cause that it cures a remedy gives a reason in sentences and code that parses, whatever was recorded."""
+    for cause in remedy.cures:
+        suggestion = remedy.advice(finding_with(cause), Signals(run))
+        assert (suggestion.remedy, suggestion.title) == (remedy.id, remedy.title)
+        assert suggestion.trial is None
+        assert suggestion.why.endswith(".")
+        assert re.search(r"\d", suggestion.why) or len(suggestion.why.split()) >= 8
+        assert ast.parse(suggestion.code).body
+        assert not re.search(r"\b(nan|inf)\b", suggestion.why + suggestion.code, re.IGNORECASE)
+        assert "None" not in suggestion.why
+        assert max(map(len, suggestion.code.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("run", [RUNS["sigmoid"], RUNS["tanh"], RUNS["thrown"]], ids=["sigmoid", "tanh", "thrown"])
+@pytest.mark.parametrize("remedy", ALL_REMEDIES)
+def test_the_code_runs_where_it_is_pasted(remedy: Remedy, run: Run) -> None:
+    """The code needs no more than `model`, `optimizer` and what a training loop holds."""
+    for cause in remedy.cures:
+        exec(remedy.advice(finding_with(cause), Signals(run)).code, namespace())
+
+
+@pytest.mark.parametrize("remedy", ALL_REMEDIES)
+def test_a_remedy_suits_what_it_cures(remedy: Remedy) -> None:
+    """It fits a finding by the confidence of each cause times how well it cures that, summed; else not at all."""
+    (first, strength), *_ = remedy.cures.items()
+    other = next(cause for cause in CAUSES if cause not in remedy.cures)
+    assert remedy.suits(finding_with(first)) == pytest.approx(0.9 * strength)
+    assert remedy.suits(finding_with(other)) == 0
+    both = replace(finding_with(first), causes=(Cause(first, 0.5, ""), Cause(first, 0.25, ""), Cause(other, 1.0, "")))
+    assert remedy.suits(both) == pytest.approx(0.75 * strength)
+
+
+def test_every_cause_that_a_rule_names_has_a_cure() -> None:
+    """What the rules' own cases blame, some remedy works against; how a path died is for the user to see."""
+    named = {
+        cause.id
+        for rule in rules().values()
+        for case in rule.cases()
+        if case.layers
+        for finding in rule.check(Signals(case.run))
+        for cause in finding.causes
+    }
+    cured = {cause for remedy in remedies().values() for cause in remedy.cures}
+    assert named <= cured
+
+
+# each by itself
+
+
+def advice(remedy: str, cause: str, run: Run, evidence: float = 1e-5) -> tuple[str, str]:
+    """What a remedy says: why and code."""
+    suggestion = remedies()[remedy].advice(finding_with(cause, evidence), Signals(run))
+    return suggestion.why, suggestion.code
+
+
+@pytest.mark.parametrize(
+    ("run", "scheme"), [("convolution", "kaiming_normal_"), ("tanh", "xavier_normal_"), ("linear", "kaiming_normal_")]
+)
+def test_initialization_follows_the_activation(run: str, scheme: str) -> None:
+    """He for ReLU, Xavier for tanh, for the kinds of layers that the model has."""
+    why, code = advice("initialization", "init-too-small", RUNS[run])
+    assert scheme in code
+    assert ("Conv2d" in code) == (run == "convolution")
+    assert "pass on about 1" in why
+
+
+def test_initialization_says_what_a_layer_passes_on_now() -> None:
+    """The geometric mean over the depth: 1e-5 over two layers after the first is 0.003 each."""
+    why, _ = advice("initialization", "init-too-small", RUNS["tanh"])
+    assert why.startswith("A layer passes on 0.00316 of the gradient now. ")
+
+
+def test_initialization_does_not_promise_what_it_cannot_keep() -> None:
+    """No initialization makes up for a sigmoid (THEORY T8), and the advice says so."""
+    why, _ = advice("initialization", "init-too-small", RUNS["sigmoid"])
+    assert "cannot make up for Sigmoid, which passes on 0.21" in why
+
+
+@pytest.mark.parametrize("name", ["Sigmoid", "Tanh"])
+def test_activation_swap_replaces_what_lets_least_through(name: str) -> None:
+    """The code swaps the contracting activation for ReLU, draws for it, and leaves the others."""
+    _, code = advice("activation-swap", "activation-contracts", RUNS[name.lower()])
+    scope = namespace()
+    exec(code, scope)
+    model = scope["model"]
+    assert isinstance(model, nn.Sequential)
+    expected = ["Linear", "Sigmoid", "Linear", "Tanh", "Linear"]
+    expected[expected.index(name)] = "ReLU"
+    assert [type(module).__name__ for module in model] == expected
+
+
+def functions(function: Callable[[torch.Tensor], torch.Tensor]) -> Run:
+    """A run whose activations are functions between modules."""
+    node = {torch.sigmoid: "SigmoidBackward0", torch.tanh: "TanhBackward0"}[function]
+    run = by_hand({"a": 1e-5, "b": 1e-2, "c": 1.0})
+    links = tuple(replace(link, operations=(node,)) if link.target is not None else link for link in run.info.links)
+    return replace(run, info=replace(run.info, links=links))
+
+
+def test_advice_sees_functions_as_it_sees_modules() -> None:
+    """torch.sigmoid in a forward is an activation too: it is named, and replaced where it is written."""
+    why, code = advice("activation-swap", "activation-contracts", functions(torch.sigmoid))
+    assert why.startswith("A Sigmoid ")
+    assert code.startswith("# in forward: torch.relu(...) instead of sigmoid(...)")
+    assert "xavier_normal_" in advice("initialization", "init-too-large", functions(torch.tanh))[1]
+    assert "torch.nn.Tanh()" in advice("batch-norm", "init-too-large", functions(torch.tanh))[1]
+
+
+def test_the_forgotten_parameters_are_handed_over() -> None:
+    """Exactly what requires a gradient and no group holds, so that torch does not refuse a parameter that it has."""
+    scope = namespace()
+    model, optimizer = scope["model"], scope["optimizer"]
+    assert isinstance(model, nn.Sequential)
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    model[2].bias.requires_grad_(False)
+    exec(advice("add-to-optimizer", "not-in-optimizer", SIGMOID)[1], scope)
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in model.parameters() if parameter is not model[2].bias}
+
+
+@pytest.mark.parametrize(("norm", "bound"), [(0.3, 0.3), (500.0, 1.0), (1e-6, 1.0), (math.nan, 1.0)])
+def test_the_bound_of_clipping_is_the_runs_own_norm_where_that_is_moderate(norm: float, bound: float) -> None:
+    """The median norm of the run, or 1, the usual choice."""
+    steps = SIGMOID.steps.copy()
+    steps["gradient_norm"] = norm
+    _, code = advice("gradient-clipping", "no-clipping", replace(SIGMOID, steps=steps))
+    assert f"max_norm={bound:.2g})" in code
+
+
+def test_the_learning_rate_is_lowered_by_what_is_too_much() -> None:
+    """Steps of 5 times the weights' size want a five-hundredth of the learning rate: 0.01 becomes 2e-5."""
+    why, code = advice("lower-learning-rate", "learning-rate-too-high", RUNS["thrown"])
+    assert why.startswith("A step moves the weights by 5.00 times their size")
+    assert code == "optimizer = torch.optim.SGD(model.parameters(), lr=2e-05)"
+
+
+def test_an_unknown_learning_rate_is_lowered_too() -> None:
+    """Where neither the rate nor the optimizer is known the code multiplies what is there."""
+    _, code = advice("lower-learning-rate", "learning-rate-too-high", RUNS["nothing known"])
+    scope = namespace()
+    exec(code, scope)
+    optimizer = scope["optimizer"]
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)
+
+
+def test_skip_connections_go_around_blocks() -> None:
+    """The class in the code adds a block's input to its output."""
+    scope = namespace()
+    exec(advice("skip-connection", "depth-without-skip", SIGMOID)[1], scope)
+    block = scope["Residual"](nn.Identity())  # type: ignore[operator]
+    assert block(torch.ones(2)).tolist() == [2, 2]
