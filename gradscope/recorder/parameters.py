@@ -6,6 +6,7 @@ import math
 import weakref
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -118,7 +119,7 @@ class ParameterReader:
 
     def after_update(self, collector: Collector) -> None:
         """Reads what the optimizer's step added to the weights."""
-        with torch.no_grad():
+        with torch.no_grad(), np.errstate(invalid="ignore"):  # Inf - Inf is a NaN, and no news to anyone
             for watched in self._watched:
                 if watched.sample is None:
                     continue
