@@ -344,7 +344,7 @@ def test_shares_add_up_by_kind() -> None:
         Share("Sigmoid", "activation", 2, pytest.approx(-2.0), 2 * WORKING_DECADES["Sigmoid"]),
         Share("Linear", "weights", 2, pytest.approx(-1.0), None),
     ]
-    assert sentence(signals, 0) == "-3.0 decades = 2 Sigmoid × -1.00 + 2 Linear × -0.50"
+    assert sentence(signals, 0) == "−3.0 decades = 2 Sigmoid × −1.00 + 2 Linear × −0.50"
     assert totals(signals, 0) == {"activation": pytest.approx(-2.0), "weights": pytest.approx(-1.0)}
 
 
