@@ -87,7 +87,7 @@ def test_norm_and_non_finite_are_exact_without_asking(contents: list[float]) -> 
     expected, actual = oracle(tensor), summarise(tensor)
     for name in ("count", "non_finite"):
         assert actual[name] == expected[name]
-    np.testing.assert_allclose(actual["sum_squares"], expected["sum_squares"], rtol=1e-6)
+    np.testing.assert_allclose(actual["sum_squares"], expected["sum_squares"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [NAN, INF, -INF])
@@ -239,10 +239,10 @@ def test_exactly_zero_is_said_from_all_entries() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_the_norm_of_a_large_tensor_keeps_its_digits(dtype: torch.dtype) -> None:
-    """The sum of squares of two million numbers is right to a millionth."""
+    """The sum of squares of two million numbers is right to a hundred-thousandth."""
     tensor = (torch.randn(1000, 2000, generator=torch.Generator().manual_seed(1)) + 0.1).to(dtype)
     expected = float(tensor.double().square().sum())
-    np.testing.assert_allclose(summarise(tensor)["sum_squares"], expected, rtol=1e-6)
+    np.testing.assert_allclose(summarise(tensor)["sum_squares"], expected, rtol=1e-5)
 
 
 # the sample

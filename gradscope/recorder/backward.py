@@ -100,8 +100,7 @@ class BackwardHooks:
 
     def _add(self, gradient: torch.Tensor) -> int:
         assert self.collector is not None
-        with torch.no_grad():
-            return self.collector.add(gradient)
+        return self.collector.add(gradient)
 
     def _task(self) -> _Task:
         number = current_backward()

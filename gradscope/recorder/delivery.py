@@ -56,8 +56,9 @@ class Delivery:
 
     def flush(self, wait: bool) -> None:
         """Writes what is ready; with `wait` everything."""
-        while self._queue and (wait or self._queue[0].ready()):
-            self._write(self._queue.popleft())
+        with np.errstate(all="ignore"):  # Inf and NaN are what is looked for
+            while self._queue and (wait or self._queue[0].ready()):
+                self._write(self._queue.popleft())
 
     def _write(self, step: ClosedStep) -> None:
         if step.loss is not None:

@@ -224,8 +224,7 @@ class ForwardHooks:
         if known is not None and known[0]() is tensor and known[1] == version:
             return known[2]
         collector: Collector = self._local.collector
-        with torch.no_grad():
-            row = collector.add(tensor)
+        row = collector.add(tensor)
         forward.measured[id(tensor)] = (weakref.ref(tensor), version, site, row)
         forward.activations.append((site, row))
         return site

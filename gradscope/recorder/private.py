@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,6 +20,24 @@ def current_backward() -> int:
 def after_backward(callback: Callable[[], None]) -> None:
     """Calls back once when the running backward pass is over, gradients accumulated. Only during a backward."""
     torch.autograd.Variable._execution_engine.queue_callback(callback)
+
+
+class _Process:
+    """How many forks lie between this process and the one that imported us."""
+
+    forks = 0
+
+
+def _forked() -> None:
+    _Process.forks += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def forks() -> int:
+    """Changes in a forked child; asking the system for a process id takes longer."""
+    return _Process.forks
 
 
 def add_forward_hook(hook: Callable[..., None]) -> Callable[[], None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks, ForwardPass
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.parameters import ParameterReader
-from gradscope.recorder.private import is_compiled
+from gradscope.recorder.private import forks, is_compiled
 from gradscope.recorder.schedule import Schedule
 from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.topology import Topology
@@ -62,7 +61,7 @@ class Recorder:
         info: RunInfo,
         options: Options,
     ) -> None:
-        self._process = os.getpid()
+        self._forks = forks()
         self._model = weakref.ref(model)
         self._info = info
         self._writer = RunWriter(folder, info)
@@ -98,7 +97,7 @@ class Recorder:
     @property
     def recording(self) -> bool:
         """Whether anything is still being recorded."""
-        return self.failure is None and not self._closed and os.getpid() == self._process
+        return self.failure is None and not self._closed and forks() == self._forks
 
     def loss(self, loss: torch.Tensor) -> None:
         """Takes the loss of a forward pass."""
@@ -128,7 +127,7 @@ class Recorder:
 
     def close(self, reason: str = "closed") -> None:
         """Ends the run: takes every hook off and writes what is left."""
-        if self._closed or os.getpid() != self._process:
+        if self._closed or forks() != self._forks:
             return
         if self._backwards and not self._optimizers:
             self._guard(self._close_step)()
