@@ -6,6 +6,7 @@
 #   make test                       lint, format, types, and all tests
 #   make test ARGS='-k store'       some of the tests
 #   make bench                      what watching costs
+#   make picture                    takes the README's picture anew
 #   make clean                      forgets .venv
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constr
 CHROMIUM := $(or $(GRADSCOPE_CHROMIUM),/usr/bin/chromium)
 ARGS ?=
 
-.PHONY: help demo test bench clean chromium
+.PHONY: help demo test bench picture clean chromium
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +33,9 @@ test: $(VENV)/.test chromium
 
 bench: $(VENV)/.test
 	@$(BIN)/python tests/bench.py $(ARGS)
+
+picture: $(VENV)/.test chromium
+	@$(BIN)/python -m tests.dashboard.picture
 
 clean:
 	rm -rf $(VENV)

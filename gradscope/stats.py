@@ -27,6 +27,9 @@ _BLOCK = 1 << 16  # entries that are added up in float32: good for 5e-6 of the s
 
 # frexp exponents of float64 lie in [-1073, 1024]; this maps each, shifted by 1100, to its histogram bin
 _BIN_OF_EXPONENT = np.searchsorted(EXPONENT_EDGES, np.arange(-1100, 1100), side="right").astype(np.int32)
+# The bins that normal float32 numbers, of exponents -126 to 127, fall into, and where each begins among those exponents.
+_NORMAL_BINS = slice(3, HISTOGRAM_BINS - 1)
+_NORMAL_STARTS = EXPONENT_EDGES[2:-1] + 126
 
 
 Sample = NDArray[Any] | torch.Tensor  # on a CPU numpy's, which is quicker at small things; else the device's
@@ -141,14 +144,29 @@ def _describe_part(values: NDArray[Any], rows: Rows) -> None:
         rows["sum"] = clean.sum(axis=1, dtype=np.float64)
         rows["minimum"] = np.where(finite, values, np.inf).min(axis=1)
         rows["maximum"] = np.where(finite, values, -np.inf).max(axis=1)
-    bins = _BIN_OF_EXPONENT[np.frexp(clean)[1] + 1099]  # frexp's exponent is floor(log2|x|) + 1
-    bins += np.arange(len(values), dtype=np.int32)[:, None] * HISTOGRAM_BINS
-    counted = np.bincount(bins.ravel(), minlength=len(values) * HISTOGRAM_BINS)
-    rows["histogram"] = counted.reshape(len(values), HISTOGRAM_BINS)
-    zero = clean == 0
-    if zero.any():
-        rows["zeros"] = (values == 0).sum(axis=1)
-        rows["histogram"][:, _BIN_OF_EXPONENT[1099]] -= zero.sum(axis=1)  # frexp gives zeros exponent 0
+    rows["zeros"] = values.shape[1] - np.count_nonzero(values, axis=1)
+    masked = values.shape[1] - np.count_nonzero(clean, axis=1)  # zeros, and what was not finite
+    rows["histogram"] = _magnitudes(clean, masked)
+
+
+def _magnitudes(values: NDArray[Any], zeros: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many entries of each row lie in each bin, shape `[N, bins]`, given how many are 0."""
+    if values.dtype == np.float32:  # its exponent is eight bits of it, which is five times faster to read
+        fields = (values.view(np.int32) >> 23) & 255
+        counted = _count(fields, 256)
+        if np.array_equal(counted[:, 0], zeros):  # else there are denormals, whose exponent is further down
+            binned = np.zeros((len(values), HISTOGRAM_BINS), np.int64)
+            binned[:, _NORMAL_BINS] = np.add.reduceat(counted[:, 1:255], _NORMAL_STARTS, axis=1)
+            return binned
+    counted = _count(_BIN_OF_EXPONENT[np.frexp(values)[1] + 1099], HISTOGRAM_BINS)  # frexp: floor(log2|x|) + 1
+    counted[:, _BIN_OF_EXPONENT[1099]] -= zeros  # frexp gives zeros exponent 0
+    return counted
+
+
+def _count(numbers: NDArray[np.int32], kinds: int) -> NDArray[np.int64]:
+    """How often each number below `kinds` comes up in each row, shape `[N, kinds]`."""
+    numbers = numbers + np.arange(len(numbers), dtype=np.int32)[:, None] * np.int32(kinds)
+    return np.bincount(numbers.ravel(), minlength=len(numbers) * kinds).reshape(len(numbers), kinds)
 
 
 _SAMPLED = ("sum", "zeros", "nans", "positive_infs", "negative_infs")
@@ -276,14 +294,14 @@ class Collector:
             rows[members] = _describe(values)
             samples.update(zip(members, values, strict=True))
         _scale_up(rows, np.array(self._counts, dtype=np.float64))
-        for row, known in self._squares.items():
-            squares = known if isinstance(known, float) else numbers[row]
-            rows["sum_squares"][row] = squares
-            if not math.isfinite(squares):  # every entry was added up, so this is certain; the counts are estimates
-                kind = "nans" if math.isnan(squares) else "positive_infs"
-                rows["non_finite"][row] = True
-                if rows["positive_infs"][row] + rows["negative_infs"][row] + rows["nans"][row] == 0:
-                    rows[kind][row] = 1.0
+        squares = {row: known if isinstance(known, float) else numbers[row] for row, known in self._squares.items()}
+        rows["sum_squares"][list(squares)] = list(squares.values())
+        # every entry was added up, so this is certain; the counts are estimates
+        for row in (row for row, known in squares.items() if not math.isfinite(known)):
+            kind = "nans" if math.isnan(squares[row]) else "positive_infs"
+            rows["non_finite"][row] = True
+            if rows["positive_infs"][row] + rows["negative_infs"][row] + rows["nans"][row] == 0:
+                rows[kind][row] = 1.0
         for row, recounted in self._recounted.items():
             rows[row] = recounted[0]
         for row in self._weight_dots:

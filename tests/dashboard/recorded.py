@@ -65,7 +65,13 @@ class Hostile(nn.Module):
 
 
 def record_all(root: Path) -> Path:
-    """A folder of four runs: two sick, one healthy, one with hostile names."""
+    """A folder of five runs: three sick, one healthy, one with hostile names."""
+    exploding = mlp(nn.ReLU, 20)
+    for parameter in exploding.parameters():
+        if parameter.ndim == 2:
+            nn.init.kaiming_normal_(parameter)
+            parameter.data.mul_(2)
+    record(root / "exploding", exploding, 10, rate=1e-9, poison=(8, "0.weight"))
     record(root / "hostile", Hostile(), 4)
     record(root / "healthy", mlp(nn.Tanh, 4), 20)
     record(root / "nan", mlp(nn.ReLU, 5), 16, poison=(10, "4.weight"))

@@ -32,6 +32,12 @@ def sigmoid(shared_visit: Visit, server: str) -> Page:
 
 
 @pytest.fixture(scope="module")
+def exploding(shared_visit: Visit, server: str) -> Page:
+    """The page of the run whose gradients explode, and that turned NaN at step 8."""
+    return shared_visit.open(f"{server}?run=exploding")
+
+
+@pytest.fixture(scope="module")
 def nan(shared_visit: Visit, server: str) -> Page:
     """The page of the run whose layer "4" turned NaN at step 10, in the dark."""
     return shared_visit.open(f"{server}?run=nan", scheme="dark")
@@ -113,17 +119,19 @@ def test_the_number_cards_are_the_reports(
     assert f"{numbers['overhead']['share'] * 100:.3g} %" in cards[4]
 
 
-def test_the_first_screen_says_it_all(sigmoid: Page) -> None:
-    """[3] At 1440x1000 verdict, numbers, the first finding and the map need no scrolling."""
-    sigmoid.evaluate("() => scrollTo(0, 0)")
-    for selector in ("h1", ".numbers", ".finding >> nth=0", "#map"):
-        box = sigmoid.locator(selector).bounding_box()
+def test_the_first_screen_says_it_all(exploding: Page) -> None:
+    """[3] At 1440x1000 verdict, numbers, two findings and the map need no scrolling."""
+    exploding.evaluate("() => scrollTo(0, 0)")
+    for selector in ("h1", ".numbers", ".finding >> nth=0", ".finding >> nth=1", "#map"):
+        box = exploding.locator(selector).bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 1000
 
 
-def test_the_maps_colours_mean_what_the_legend_says(sigmoid: Page, nan: Page, healthy: Page) -> None:
-    """[6] Vanishing is the deepest blue, NaN black in light and white in dark, healthy nearly the page's own colour."""
+def test_the_maps_colours_mean_what_the_legend_says(sigmoid: Page, exploding: Page, nan: Page, healthy: Page) -> None:
+    """[6] Vanishing is the deepest blue, exploding the deepest red, NaN black or white, healthy nearly the page's own."""
+    assert near(colour(exploding, "0", 4), LIGHT.diverging[-1])
+    assert near(colour(exploding, "0", 9), LIGHT.non_finite)
     assert near(colour(sigmoid, "0", 6), LIGHT.diverging[0])
     assert near(colour(nan, "0", 14), DARK.non_finite)
     assert near(colour(nan, "8", 5), DARK.diverging[3])
