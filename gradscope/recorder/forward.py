@@ -21,10 +21,17 @@ from gradscope.stats import Collector
 
 Node = Any  # torch.autograd.graph.Node; its subclasses are made at run time
 Edge = tuple[Node, int]  # a node and which of its outputs: where a tensor's gradient arrives
+EdgeKey = tuple[int, int]  # (id of a node, which of its outputs)
+
+
+def key(edge: Edge) -> EdgeKey:
+    """A hashable name of an edge, good while its node is alive."""
+    return id(edge[0]), edge[1]
+
 
 Guard = Callable[[Callable[..., None]], Callable[..., None]]  # wraps what torch calls, so that our errors end with us
 
-LABEL = "gradscope"  # key in a node's `metadata`, a dict that torch keeps for its users
+_LABEL = "gradscope"  # key in a node's `metadata`, a dict that torch keeps for its users
 
 
 @dataclass(eq=False)
@@ -72,15 +79,21 @@ class ForwardPass:
 
     calls: list[Call] = field(default_factory=list)  # in the order in which they began
     activations: list[tuple[int, int]] = field(default_factory=list)  # (site, row)
-    probes: list[Probe] = field(default_factory=list)
+    probes: dict[EdgeKey, Probe] = field(default_factory=dict)  # nodes are kept alive by the calls, so ids are unique
     handles: list[Any] = field(default_factory=list)
     plan: Plan | None = None
     trained: bool = False  # a backward pass came back through it and reached a parameter
     measured: dict[int, tuple[weakref.ref[torch.Tensor], int, int, int]] = field(default_factory=dict)
 
+    def probe_at(self, edge: Edge) -> Probe | None:
+        """The probe on a gradient edge; each edge has one at most."""
+        return self.probes.get(key(edge))
+
     def release(self) -> None:
-        """Lets go of the autograd graph; what was learned from it are numbers."""
+        """Lets go of the autograd graph; what was learned from it are numbers. Later passes may begin at its outputs."""
         for call in self.calls:
+            for edge in call.outputs if call.parent is None else ():
+                edge[0].metadata.setdefault(_LABEL, {})[edge[1]] = self.probes.get(key(edge))
             call.module, call.inputs, call.outputs = None, [], []
         self.measured.clear()
 
@@ -165,10 +178,11 @@ class ForwardHooks:
         for tensor in tensors_in(values):
             if call.parent is None:
                 self._measure(tensor, self._table.module_site(call.path, "input", call.module))
-            if tensor.grad_fn is not None:
-                edge = (tensor.grad_fn, tensor.output_nr)
+            node = tensor.grad_fn
+            if node is not None:
+                edge = (node, tensor.output_nr)
                 call.inputs.append(edge)
-                if not probes_at(edge):  # made by code between modules
+                if forward.probe_at(edge) is None:  # made by code between modules
                     site = self._table.module_site(call.path, "input", call.module)
                     self._probe(forward, edge, site)
 
@@ -193,15 +207,15 @@ class ForwardHooks:
         """Measures what a call gave, once per tensor: a container's output is mostly its last child's."""
         forward: ForwardPass = self._local.forward
         owners: set[int] = set()  # sites whose tensors these are already
-        tensors = list(tensors_in(output))
+        tensors = [output] if isinstance(output, torch.Tensor) else list(tensors_in(output))
         for tensor in tensors:
             owners.add(self._measure(tensor, call.site))
-            if tensor.grad_fn is not None:
-                edge = (tensor.grad_fn, tensor.output_nr)
+            node = tensor.grad_fn
+            if node is not None:
+                edge = (node, tensor.output_nr)
                 call.outputs.append(edge)
-                if not probes_at(edge):
-                    self._probe(forward, edge, call.site)
-                owners.update(site for probe in probes_at(edge) for site in probe.sites[:1])
+                probe = forward.probe_at(edge) or self._probe(forward, edge, call.site)
+                owners.update(probe.sites[:1])
         if len(owners) == 1 and call.site not in owners:
             self._table.update(call.site, same_as=owners.pop())
             return
@@ -210,9 +224,9 @@ class ForwardHooks:
             if site != call.site:
                 forward.activations.append((call.site, row))
         for edge in call.outputs:
-            for probe in probes_at(edge):
-                if call.site not in probe.sites:
-                    probe.sites.append(call.site)
+            shared = forward.probe_at(edge)
+            if shared is not None and call.site not in shared.sites:
+                shared.sites.append(call.site)
         if tensors and not self._table.sites[call.site].shape:
             self._table.update(call.site, shape=tuple(tensors[0].shape), dtype=str(tensors[0].dtype)[6:])
 
@@ -229,14 +243,13 @@ class ForwardHooks:
         forward.activations.append((site, row))
         return site
 
-    def _probe(self, forward: ForwardPass, edge: Edge, site: int) -> None:
-        probe = Probe([site], forward)
-        edge[0].metadata.setdefault(LABEL, {}).setdefault(edge[1], []).append(probe)
-        forward.probes.append(probe)
+    def _probe(self, forward: ForwardPass, edge: Edge, site: int) -> Probe:
+        probe = forward.probes[key(edge)] = Probe([site], forward)
         self._listen(edge, probe)
+        return probe
 
 
-def probes_at(edge: Edge) -> list[Probe]:
-    """The probes on a gradient edge, in the order in which they were put there."""
-    found: list[Probe] = edge[0].metadata.get(LABEL, {}).get(edge[1], [])
+def probe_of_earlier_pass(edge: Edge) -> Probe | None:
+    """The probe that an earlier pass has on this edge, if that is one of its outputs."""
+    found: Probe | None = edge[0].metadata.get(_LABEL, {}).get(edge[1])
     return found

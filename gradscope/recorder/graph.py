@@ -8,15 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gradscope.recorder.forward import Call, Edge, ForwardPass, Node, Plan, Port, probes_at
+from gradscope.recorder.forward import Call, Edge, EdgeKey, ForwardPass, Node, Plan, Port, key, probe_of_earlier_pass
 from gradscope.records import Link
-
-EdgeKey = tuple[int, int]  # (id of a node, which of its outputs)
-
-
-def key(edge: Edge) -> EdgeKey:
-    """A hashable name of an edge, good while its node is alive."""
-    return id(edge[0]), edge[1]
 
 
 def signature(forward: ForwardPass) -> tuple[tuple[int, int, tuple[str, ...]], ...]:
@@ -33,6 +26,7 @@ class _Reading:
     """One walk over a graph. Keeps every node that it met alive, so that ids stay unique."""
 
     def __init__(self, forward: ForwardPass) -> None:
+        self._forward = forward
         self._calls = forward.calls
         self._number = {id(call): index for index, call in enumerate(forward.calls)}
         self._alive: list[Node] = []
@@ -135,7 +129,8 @@ class _Reading:
                 continue
             ports += mine.values()
             shared |= bool(mine) and set(mine) != self._consumers.get(key(edge), set())
-            sites += [probe.sites[0] for probe in probes_at(edge)[:1]]
+            probe = self._forward.probe_at(edge)
+            sites += probe.sites[:1] if probe is not None else []
         if shared:
             self._plan.branches[number] = ports
         elif sites:
@@ -156,10 +151,11 @@ class _Reading:
                 continue
             visited.add((key(edge), followed))
             self._alive.append(edge[0])
-            earlier_pass = [probe.sites[0] for probe in probes_at(edge) if key(edge) not in owners]
             owner = owners.get(key(edge))
-            if followed:
-                self._plan.followed.update([owner] if owner is not None else earlier_pass)
+            if followed and owner is not None:
+                self._plan.followed.add(owner)
+            elif followed and (earlier := probe_of_earlier_pass(edge)) is not None:
+                self._plan.followed.update(earlier.sites)
             elif owner is not None:
                 heads[owner] = None
                 followed = True

@@ -242,7 +242,7 @@ class Recorder:
         for forward in trained:
             self._topology.learn(forward)
             step.entries += [(site, "activation", row) for site, row in forward.activations]
-            for probe in forward.probes:
+            for probe in forward.probes.values():
                 step.entries += [(site, "activation_gradient", row) for site in probe.sites for row in probe.rows]
         step.entries += [(site, "activation_gradient", row) for site, row in self._backward.branch_rows]
         step.summaries = self._collector.collect()

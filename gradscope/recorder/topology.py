@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from gradscope.recorder.backward import Branch
-from gradscope.recorder.forward import ForwardPass, Node, Plan, probes_at
+from gradscope.recorder.forward import ForwardPass, Node, Plan
 from gradscope.recorder.graph import node_at, read_graph, signature
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Link, NotObserved
@@ -62,8 +62,10 @@ class Topology:
             if call.module is None or any(node is None for node, _ in nodes):
                 continue
             site = self._table.module_site(call.path, "input", call.module)
-            for probe in (probe for edge in call.inputs for probe in probes_at(edge) if site in probe.sites):
-                probe.sites.remove(site)  # the total is not this module's part
+            for edge in call.inputs:
+                probe = forward.probe_at(edge)
+                if probe is not None and site in probe.sites:
+                    probe.sites.remove(site)  # the total is not this module's part
             branch = Branch(site, forward, len(nodes))
             for node, position in nodes:
                 ports.setdefault((id(node), position), (node, []))[1].append(branch)
