@@ -23,7 +23,7 @@ from gradscope.store.schema import (
     to_arrays,
 )
 
-_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")  # most histogram bins are zeros
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)  # most histogram bins are zeros
 
 
 class RunWriter:
