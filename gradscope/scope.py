@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from gradscope import __version__
 from gradscope.diagnosis import diagnose
@@ -221,7 +222,7 @@ def _check(model: nn.Module, optimizers: list[torch.optim.Optimizer], every: obj
             f"{type(model).__name__} has no parameters, so nothing of it can be trained. "
             "Hand watch() the module whose parameters the optimizer updates."
         )
-    if any(parameter.is_meta for parameter in parameters):
+    if any(parameter.is_meta for parameter in parameters if not isinstance(parameter, UninitializedParameter)):
         raise NothingToWatch(
             f"parameters of {type(model).__name__} are on the meta device and hold no numbers. "
             "Call model.to_empty(device=...) and initialise them, then watch()."

@@ -343,3 +343,30 @@ def test_micro_batches_merge_into_one_step(tmp_path: Path) -> None:
     for quantity in ("activation", "activation_gradient", "gradient"):
         assert halves.norm(quantity) == pytest.approx(whole.norm(quantity), rel=1e-5, nan_ok=True)
     assert halves.run.steps["loss"] == pytest.approx(whole.run.steps["loss"], rel=1e-6)
+
+
+def test_lazy_modules_are_seen_from_their_first_step(tmp_path: Path) -> None:
+    """Parameters that the first forward makes are recorded from that step on."""
+    model = nn.Sequential(nn.LazyLinear(32), nn.ReLU(), nn.LazyLinear(10))
+    run = record(model, tmp_path / "run", optimizer=sgd(0.01)(model))
+    signals = Signals(run)
+    assert len(signals.parameters) == 4
+    assert np.isfinite(signals.norm("gradient")[signals.parameters]).all()
+
+
+def test_a_cell_that_feeds_itself_is_its_own_head(tmp_path: Path) -> None:
+    """A recurrent cell called in a loop from outside is still the model's output."""
+    model = nn.RNNCell(64, 16)
+    optimizer = sgd(0.01)(model)
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1) as scope:
+        for _ in range(3):
+            hidden = torch.zeros(8, 16)
+            for _ in range(5):
+                hidden = model(digits()[0][:8], hidden)
+            scope.loss(hidden.square().mean()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    run = gradscope.read_run(tmp_path / "run")
+    assert [run.info.sites[head].path for head in run.info.heads] == [""]
+    assert run.steps["forwards"].tolist() == [5, 5, 5]
+    assert gradscope.diagnose(run).verdict == "healthy"

@@ -143,23 +143,26 @@ class _Reading:
             if call.own_parameters and not any(_owns_parameters(child) for child in call.children):
                 owners.update({key(edge): call.site for edge in call.outputs})
         heads: dict[int, None] = {}
-        starts = [(edge, False) for call in self._calls if call.parent is None for edge in call.outputs]
-        visited: set[tuple[EdgeKey, bool]] = set()
+        # each way back remembers the head that it began at: a module that only feeds its own next call stays a head
+        starts: list[tuple[Edge, int | None]] = [
+            (edge, None) for call in self._calls if call.parent is None for edge in call.outputs
+        ]
+        visited: set[tuple[EdgeKey, int | None]] = set()
         while starts:
-            edge, followed = starts.pop()
-            if (key(edge), followed) in visited:
+            edge, head = starts.pop()
+            if (key(edge), head) in visited:
                 continue
-            visited.add((key(edge), followed))
+            visited.add((key(edge), head))
             self._alive.append(edge[0])
             owner = owners.get(key(edge))
-            if followed and owner is not None:
-                self._plan.followed.add(owner)
-            elif followed and (earlier := probe_of_earlier_pass(edge)) is not None:
-                self._plan.followed.update(earlier.sites)
+            if head is not None:
+                earlier = probe_of_earlier_pass(edge) if owner is None else None
+                before = [owner] if owner is not None else earlier.sites if earlier is not None else []
+                self._plan.followed.update(site for site in before if site != head)
             elif owner is not None:
                 heads[owner] = None
-                followed = True
-            starts += [((node, nr), followed) for node, nr in edge[0].next_functions if node is not None]
+                head = owner
+            starts += [((node, nr), head) for node, nr in edge[0].next_functions if node is not None]
         self._plan.heads = [site for site in heads if site not in self._plan.followed]
 
 

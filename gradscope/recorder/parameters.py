@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Site
@@ -46,6 +47,7 @@ class ParameterReader:
         self._table = table
         self._optimizers = optimizers
         self._watched: list[_Watched] = []
+        self._waiting = False  # for lazy modules to get their parameters
         self._known: dict[tuple[str, int, bool, bool], int | None] = {}  # a parameter's facts -> its site
         self.rows = ParameterRows()
 
@@ -61,7 +63,11 @@ class ParameterReader:
             for group in optimizer.param_groups
             for parameter in group["params"]
         }
+        self._waiting = False
         for name, parameter in model.named_parameters():
+            if isinstance(parameter, UninitializedParameter):  # of a lazy module that has not run yet
+                self._waiting = True
+                continue
             facts = (name, id(parameter), parameter.requires_grad, not self._optimizers or id(parameter) in optimized)
             if facts not in self._known:
                 self._known[facts] = self._site(model, *facts, parameter)
@@ -89,6 +95,8 @@ class ParameterReader:
 
     def read_gradients(self, collector: Collector) -> None:
         """Reads gradients after a backward pass; a later pass of the step replaces what was read."""
+        if self._waiting:
+            self.start()
         self.rows.gradients = []
         with torch.no_grad():
             for watched in self._watched:
