@@ -269,7 +269,7 @@ class Collector:
         kinds: dict[Any, list[int]] = {}
         for row, sample in enumerate(self._samples):
             device = sample.device if isinstance(sample, torch.Tensor) else None
-            kinds.setdefault((device, sample.dtype, sample.shape), []).append(row)
+            kinds.setdefault((device, sample.dtype, len(sample)), []).append(row)
         events: list[Any] = []
         parts = []
         for members in kinds.values():

@@ -175,7 +175,7 @@ class ForwardHooks:
         """Notes the gradient edges that lead into a call; of the model itself, also what it is fed."""
         forward: ForwardPass = self._local.forward
         assert call.module is not None
-        for tensor in tensors_in(values):
+        for tensor in values if _is_one_tensor(values) else tensors_in(values):
             if call.parent is None:
                 self._measure(tensor, self._table.module_site(call.path, "input", call.module))
             node = tensor.grad_fn
@@ -247,6 +247,11 @@ class ForwardHooks:
         probe = forward.probes[key(edge)] = Probe([site], forward)
         self._listen(edge, probe)
         return probe
+
+
+def _is_one_tensor(values: Any) -> bool:
+    """Whether this is what most modules are given: a tuple of a tensor."""
+    return len(values) == 1 and type(values) is tuple and type(values[0]) is torch.Tensor
 
 
 def probe_of_earlier_pass(edge: Edge) -> Probe | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedParameter
+from torch.nn.parameter import is_lazy
 
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Site
@@ -65,7 +65,8 @@ class ParameterReader:
         }
         self._waiting = False
         for name, parameter in model.named_parameters():
-            if isinstance(parameter, UninitializedParameter):  # of a lazy module that has not run yet
+            lazy: bool = is_lazy(parameter)
+            if lazy:  # its module has not run yet
                 self._waiting = True
                 continue
             facts = (name, id(parameter), parameter.requires_grad, not self._optimizers or id(parameter) in optimized)
