@@ -387,3 +387,18 @@ def test_a_step_with_two_optimizers_closes_when_both_have_stepped(tmp_path: Path
     signals = Signals(run)
     assert (signals.update_ratio[[signals.site(f"{i}.weight", "parameter") for i in (0, 2)]] > 0).all()
     assert run.learning_rates[0].tolist() == [0.1, 0.001]
+
+
+def test_the_loss_is_what_was_handed_over(tmp_path: Path) -> None:
+    """A loss that is scaled in place afterwards, for accumulation say, is recorded as it was."""
+    images, labels = digits()
+    model = mlp(1, nn.ReLU)
+    optimizer = sgd(0.0)(model)
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1) as scope:
+        for _ in range(2):
+            loss = scope.loss(nn.CrossEntropyLoss()(model(images[:64]), labels[:64]))
+            before = loss.item()
+            loss /= 4
+            loss.backward()
+            optimizer.step()
+    assert gradscope.read_run(tmp_path / "run").steps["loss"] == pytest.approx([before] * 2, rel=1e-6)

@@ -45,7 +45,7 @@ class LossReader:
         if not self._given:
             self._given = True
             self._seen.clear()
-        self._seen.append(loss.detach())
+        self._seen.append(loss.detach().clone())  # it is read later, and `loss /= 4` may come first
 
     def take(self) -> torch.Tensor | None:
         """The mean of the step's losses, float64, shape `[]`; None when there was none or it is not one number."""
@@ -76,4 +76,4 @@ class LossReader:
         if self._given:
             self.detach()  # from now on the module's name is all that it could add
         elif output.requires_grad and output.numel() == 1:
-            self._seen.append(output.detach())
+            self._seen.append(output.detach().clone())
