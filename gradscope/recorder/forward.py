@@ -80,7 +80,6 @@ class ForwardPass:
     calls: list[Call] = field(default_factory=list)  # in the order in which they began
     activations: list[tuple[int, int]] = field(default_factory=list)  # (site, row)
     probes: dict[EdgeKey, Probe] = field(default_factory=dict)  # nodes are kept alive by the calls, so ids are unique
-    handles: list[Any] = field(default_factory=list)
     plan: Plan | None = None
     trained: bool = False  # a backward pass came back through it and reached a parameter
     measured: dict[int, tuple[weakref.ref[torch.Tensor], int, int, int]] = field(default_factory=dict)

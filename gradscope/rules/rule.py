@@ -40,7 +40,6 @@ class Rule(ABC):
         id: the sickness, e.g. "vanishing-gradient".
         summary: one line for tables.
         needs_steps: recorded steps that it needs before it can speak.
-        remedies: ids of the remedies that can help, best first where no cause says otherwise.
         sources: what the page rests on.
     """
 

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from gradscope.signals.budget import Budget, budget, mechanism_totals, operation_kind
 from gradscope.signals.series import Signals
 
@@ -151,9 +149,3 @@ def sentence(signals: Signals, column: int) -> str:
     total = sum(share.decades for share in parts)
     whole = f"{total:+.1f} decades".replace("-", "−")
     return f"{whole} = " + " + ".join(str(share) for share in parts) if parts else ""
-
-
-def median_last(values: np.ndarray, count: int = 3) -> float:
-    """The median of the last finite values of a series; NaN when there is none."""
-    finite = values[np.isfinite(values)][-count:]
-    return float(np.median(finite)) if len(finite) else math.nan
