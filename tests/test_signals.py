@@ -23,7 +23,6 @@ from gradscope.signals.mechanisms import (
     Share,
     activations,
     longest_chain,
-    median_last,
     sentence,
     shares,
     totals,
@@ -372,12 +371,6 @@ def test_the_longest_chain_ends_at_a_skip_connection(tmp_path: Path) -> None:
     assert longest_chain(plain) == 5
     layers = (nn.Linear(8, 8), Skip(), nn.Linear(8, 8), nn.Linear(8, 8), Skip())
     assert longest_chain(record(nn.Sequential(*layers), torch.randn(4, 8), tmp_path / "skips")) == 2
-
-
-def test_the_last_median_looks_past_gaps() -> None:
-    """The median of the last finite values; NaN when there is none."""
-    assert median_last(np.array([9.0, 1.0, NAN, 2.0, 6.0, NAN])) == 2.0
-    assert math.isnan(median_last(np.array([NAN])))
 
 
 # the loss
