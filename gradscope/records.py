@@ -60,7 +60,7 @@ SUMMARY = np.dtype(
             "histogram",
             "f8",
             (HISTOGRAM_BINS,),
-        ),  # finite non-zero entries by floor(log2|x|), see EXPONENT_EDGES
+        ),  # finite non-zero entries by floor(log2|x|) as held in memory, a loss scale included, see EXPONENT_EDGES
     ]
 )
 
@@ -81,8 +81,11 @@ STEP = np.dtype(
         ("backwards", "i4"),
         ("recorded", "?"),  # whether summaries were taken
         ("training_mode", "?"),  # the model's `training` flag in its forward
+        ("scale", "f8"),  # loss scale that gradients had in memory; the norms here and all summaries are without it
+        ("skipped", "?"),  # by a gradient scaler, because gradients were not finite
     ]
 )
+STEP_DEFAULTS = {"scale": 1.0}  # of columns that older runs lack; others are 0
 
 Rows = NDArray[Any]
 

@@ -143,7 +143,9 @@ def watch(
         overhead: share of the training's time that "auto" may take.
         include, exclude: shell patterns of module paths, e.g. `include=["encoder.*"]`.
         exact: take every statistic from every entry instead of from a sample of large tensors. Slow.
-        scaler, compiled, on_finding, on_non_finite, resume, dashboard: not built yet, see `NotYet`.
+        scaler: the `torch.amp.GradScaler` of a mixed precision training: gradients are judged without its scale, and the
+            steps that it skips are known as such.
+        compiled, on_finding, on_non_finite, resume, dashboard: not built yet, see `NotYet`.
 
     Raises:
         NothingToWatch: the model has no parameters, or they are on the meta device.
@@ -168,7 +170,6 @@ def watch(
     if os.environ.get("GRADSCOPE", "").lower() == "off":
         return Scope(None, None)
     _refuse_what_is_not_built(
-        scaler=scaler is not None,
         compiled=compiled != "boundary",
         on_finding=on_finding is not None,
         on_non_finite=on_non_finite is not None,
@@ -186,7 +187,8 @@ def watch(
         earlier.close()
     folder = Path(run_dir) if run_dir is not None else _new_folder(type(model).__name__)
     options = Options(every, overhead, include, exclude, exact)
-    recorder = Recorder(model, optimizers, criterion, folder, _info(model, optimizers, folder, options), options)
+    info = _info(model, optimizers, folder, options)
+    recorder = Recorder(model, optimizers, criterion, folder, info, options, _scaler(scaler))
     scope = Scope(recorder, folder)
     _SCOPES[model] = scope
     weakref.finalize(model, recorder.close, "the model is gone")  # also at the interpreter's exit
@@ -210,6 +212,13 @@ def _optimizers(given: object) -> list[torch.optim.Optimizer]:
             )
         found.append(optimizer)
     return found
+
+
+def _scaler(given: Any) -> Any:
+    """The gradient scaler, None when it is there but does nothing."""
+    if given is not None and not all(callable(getattr(given, name, None)) for name in ("scale", "step", "update")):
+        raise WatchError(f"scaler= expected a torch.amp.GradScaler or None; it got {type(given).__name__}.")
+    return given if given is not None and given.is_enabled() else None
 
 
 def _check(model: nn.Module, optimizers: list[torch.optim.Optimizer], every: object, overhead: float) -> None:

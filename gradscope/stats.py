@@ -329,7 +329,7 @@ class HostNumber:
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self._events: list[Any] = []
-        self._host = to_host(tensor, self._events)
+        self._host = float(tensor) if tensor.is_cpu else to_host(tensor, self._events)
 
     def ready(self) -> bool:
         """Whether reading would not wait."""

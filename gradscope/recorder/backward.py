@@ -30,6 +30,7 @@ class _Task:
     before: list[tuple[int, int]]
     probed: list[tuple[Probe, int]] = field(default_factory=list)
     branched: list[tuple[Branch, int]] = field(default_factory=list)
+    trained: bool = False  # an optimizer stepped inside of it
 
 
 class BackwardHooks:
@@ -98,6 +99,23 @@ class BackwardHooks:
 
         self._handles.append(node.register_hook(self._guard(passed)))
 
+    def listen_at_loss(self, loss: torch.Tensor, arrived: Callable[[torch.Tensor], None]) -> None:
+        """Calls back with the gradient at a loss: the factor between it and what `backward` was called on."""
+        position = loss.output_nr
+
+        def passed(gradients: Sequence[torch.Tensor | None]) -> None:
+            gradient = gradients[position]
+            if gradient is not None:
+                arrived(gradient)
+
+        if loss.grad_fn is not None:
+            self._handles.append(loss.grad_fn.register_prehook(self._guard(passed)))
+
+    def stepped(self) -> None:
+        """Notes that an optimizer stepped inside the running backward pass, which so counts as a training's."""
+        if self.collector is not None:
+            self._task().trained = True
+
     def _add(self, gradient: torch.Tensor) -> int:
         assert self.collector is not None
         return self.collector.add(gradient)
@@ -117,7 +135,7 @@ class BackwardHooks:
 
     def _end(self, number: int) -> None:
         task = self._tasks.pop(number, None)
-        if task is None or self._gradient_versions() == task.before:
+        if task is None or (not task.trained and self._gradient_versions() == task.before):
             return  # `autograd.grad`, or a backward to something else
         for probe, row in task.probed:
             probe.rows.append(row)

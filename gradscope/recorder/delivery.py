@@ -26,10 +26,13 @@ class ClosedStep:
     entries: list[Entry] = field(default_factory=list)
     gradient_rows: list[int] = field(default_factory=list)  # whose sum is the squared gradient norm
     clipped_rows: list[int] = field(default_factory=list)
+    scale: HostNumber | None = None  # loss scale
+    scaled_rows: list[int] = field(default_factory=list)  # taken from numbers that have it in them
+    found_inf: HostNumber | None = None  # not 0 when a fused optimizer skipped the step
 
     def ready(self) -> bool:
         """Whether reading it would not wait."""
-        return all(part is None or part.ready() for part in (self.loss, self.summaries))
+        return all(part is None or part.ready() for part in (self.loss, self.summaries, self.scale, self.found_inf))
 
 
 class Delivery:
@@ -65,8 +68,13 @@ class Delivery:
             loss = step.loss.value()
             step.row["loss"], step.row["has_loss"] = loss, True
             self._saw_loss(loss)
+        if step.found_inf is not None:
+            step.row["skipped"] |= step.found_inf.value() != 0
+        if step.scale is not None and 0 < (scale := step.scale.value()) < math.inf:
+            step.row["scale"] = scale
         if step.summaries is not None:
             rows = step.summaries.rows()
+            _unscale(rows, step.scaled_rows, float(step.row["scale"][0]))
             step.row["gradient_norm"] = _norm(rows, step.gradient_rows)
             step.row["clipped_gradient_norm"] = _norm(rows, step.clipped_rows)
             self._before_summaries()
@@ -76,6 +84,15 @@ class Delivery:
 
 def _norm(rows: Rows, members: list[int]) -> float:
     return math.sqrt(rows["sum_squares"][members].sum()) if members else math.nan
+
+
+def _unscale(rows: Rows, members: list[int], scale: float) -> None:
+    """Takes the loss scale out of summaries, in place; their histograms stay what the number format held."""
+    if scale == 1.0:
+        return
+    rows["sum_squares"][members] /= scale**2
+    for name in ("sum", "minimum", "maximum", "weight_dot"):
+        rows[name][members] /= scale
 
 
 _QUANTITY_NUMBERS = {name: number for number, name in enumerate(QUANTITIES)}

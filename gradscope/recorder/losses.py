@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,14 +18,17 @@ class LossReader:
 
     Args:
         criterion: the module whose output is the loss; None: any loss module of torch that gives one number.
+        seen: told every loss that is taken, before it is copied.
     """
 
-    def __init__(self, criterion: nn.Module | None, guard: Guard) -> None:
+    def __init__(self, criterion: nn.Module | None, guard: Guard, seen: Callable[[torch.Tensor], None]) -> None:
         self._criterion = criterion
+        self._tell = seen
         self._guard = guard
         self._handle: Any = None
         self._given = False  # the user hands the loss over: no need to look for it
         self._seen: list[torch.Tensor] = []
+        self.first_only = False  # an optimizer evaluates a closure: its first loss is the step's
         self.kinds: set[str] = set()  # class names of the loss modules that were seen
 
     def attach(self) -> None:
@@ -45,7 +49,12 @@ class LossReader:
         if not self._given:
             self._given = True
             self._seen.clear()
-        self._seen.append(loss.detach().clone())  # it is read later, and `loss /= 4` may come first
+        self._take(loss)
+
+    def _take(self, loss: torch.Tensor) -> None:
+        self._tell(loss)
+        if not (self.first_only and self._seen):
+            self._seen.append(loss.detach().clone())  # it is read later, and `loss /= 4` may come first
 
     def take(self) -> torch.Tensor | None:
         """The mean of the step's losses, float64, shape `[]`; None when there was none or it is not one number."""
@@ -76,4 +85,4 @@ class LossReader:
         if self._given:
             self.detach()  # from now on the module's name is all that it could add
         elif output.requires_grad and output.numel() == 1:
-            self._seen.append(output.detach().clone())
+            self._take(output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Site
-from gradscope.stats import Collector, Sample, take_sample
+from gradscope.stats import Collector, take_sample
 
 Entry = tuple[int, str, int]  # site, quantity, row of the collector
 
@@ -22,19 +22,12 @@ Entry = tuple[int, str, int]  # site, quantity, row of the collector
 class _Watched:
     site: int
     parameter: torch.nn.Parameter
-    version: int = -1  # of the gradient when it was read
-    row: int = -1  # of the gradient
-    sample: Sample | None = None  # of the weights before the update
-
-
-@dataclass
-class ParameterRows:
-    """What was read at one step."""
-
-    weights: list[Entry] = field(default_factory=list)
-    gradients: list[Entry] = field(default_factory=list)  # before clipping
-    clipped: list[int] | None = None  # rows after clipping, when something changed the gradients
-    updates: list[Entry] = field(default_factory=list)
+    owner: int  # id of the optimizer that updates it; 0: none
+    weight: int = -1  # rows of the collector
+    gradient: int = -1
+    clipped: int = -1  # the gradient as the optimizer saw it
+    read: tuple[int, int] = (0, 0)  # which gradient was read: tensor and version
+    updated: bool = False  # its optimizer has stepped: what comes now is the next step's
 
 
 class ParameterReader:
@@ -49,15 +42,15 @@ class ParameterReader:
         self._watched: list[_Watched] = []
         self._waiting = False  # for lazy modules to get their parameters
         self._known: dict[tuple[str, int, bool, bool], int | None] = {}  # a parameter's facts -> its site
-        self.rows = ParameterRows()
+        self.scaled: list[int] = []  # rows of gradients that were read with the loss scale in them
 
     def start(self) -> None:
         """Begins a step: finds the parameters as they are now."""
         model = self._model()
         assert model is not None
-        self.rows, self._watched = ParameterRows(), []
-        optimized = {
-            id(parameter)
+        self.scaled, self._watched = [], []
+        owners = {
+            id(parameter): id(optimizer)
             for reference in self._optimizers
             if (optimizer := reference()) is not None
             for group in optimizer.param_groups
@@ -69,12 +62,13 @@ class ParameterReader:
             if lazy:  # its module has not run yet
                 self._waiting = True
                 continue
-            facts = (name, id(parameter), parameter.requires_grad, not self._optimizers or id(parameter) in optimized)
+            owner = owners.get(id(parameter), 0)
+            facts = (name, id(parameter), parameter.requires_grad, not self._optimizers or owner != 0)
             if facts not in self._known:
                 self._known[facts] = self._site(model, *facts, parameter)
             index = self._known[facts]
             if index is not None:
-                self._watched.append(_Watched(index, parameter))
+                self._watched.append(_Watched(index, parameter, owner))
 
     def _site(
         self, model: nn.Module, name: str, _: int, trainable: bool, optimized: bool, parameter: nn.Parameter
@@ -94,45 +88,83 @@ class ParameterReader:
         """Ends a step and lets go of the parameters."""
         self._watched = []
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether any gradient of the step was read."""
+        return any(watched.gradient >= 0 for watched in self._watched)
+
     def read_gradients(self, collector: Collector) -> None:
         """Reads gradients after a backward pass; a later pass of the step replaces what was read."""
         if self._waiting:
             self.start()
-        self.rows.gradients = []
         with torch.no_grad():
             for watched in self._watched:
                 gradient = watched.parameter.grad
-                if gradient is not None:
-                    watched.version = gradient._version
-                    row = watched.row = collector.add(gradient)
-                    self.rows.gradients.append((watched.site, "gradient", row))
+                if not watched.updated:
+                    watched.gradient = -1 if gradient is None else self._read_gradient(watched, gradient, collector)
+        self.scaled = [watched.gradient for watched in self._watched if watched.gradient >= 0]
 
-    def before_update(self, collector: Collector) -> None:
-        """Reads the weights, once a step, and the gradients again where something (clipping) changed them since."""
-        if self.rows.weights:
-            return
+    def _read_gradient(self, watched: _Watched, gradient: torch.Tensor, collector: Collector) -> int:
+        watched.read = (id(gradient), gradient._version)
+        row = collector.add(gradient)
+        collector.add_weight_dot(row, self._read_weight(watched, collector), watched.parameter, gradient)
+        return row
+
+    def _read_weight(self, watched: _Watched, collector: Collector) -> int:
+        if watched.weight < 0:
+            watched.weight = collector.add(watched.parameter)
+        return watched.weight
+
+    def read_weights(self, collector: Collector) -> None:
+        """Reads the weights ahead of an optimizer that evaluates a closure, which brings the gradients."""
         with torch.no_grad():
-            changed = False
             for watched in self._watched:
-                gradient = watched.parameter.grad
-                same = gradient is None or gradient._version == watched.version
-                changed |= not same
-                row = collector.add(watched.parameter)
-                if gradient is not None and same:
-                    collector.add_weight_dot(watched.row, row, watched.parameter, gradient)
-                self.rows.weights.append((watched.site, "weight", row))
-                watched.sample = collector.sample(row)
-            if changed and self.rows.gradients:
-                gradients = [watched.parameter.grad for watched in self._watched]
-                self.rows.clipped = [collector.add(gradient) for gradient in gradients if gradient is not None]
+                self._read_weight(watched, collector)
 
-    def after_update(self, collector: Collector) -> None:
-        """Reads what the optimizer's step added to the weights."""
+    def before_update(self, collector: Collector, owner: int | None, scaled: bool) -> None:
+        """Reads weights that are about to be updated, and gradients that were not read or changed since (clipping).
+
+        Args:
+            owner: id of the optimizer that is about to step; None for all that are left.
+            scaled: whether gradients still have the loss scale in them.
+        """
+        with torch.no_grad():
+            for watched in self._watched:
+                if watched.updated or (owner is not None and watched.owner != owner):
+                    continue
+                watched.updated = True
+                self._read_weight(watched, collector)
+                gradient = watched.parameter.grad
+                if gradient is None:
+                    continue
+                fresh = watched.gradient < 0
+                if fresh:
+                    watched.gradient = watched.clipped = self._read_gradient(watched, gradient, collector)
+                elif watched.read == (id(gradient), gradient._version):
+                    watched.clipped = watched.gradient
+                    continue
+                else:
+                    watched.clipped = collector.add(gradient)
+                if scaled:
+                    self.scaled.append(watched.clipped)
+
+    def finish(self, collector: Collector) -> tuple[list[Entry], list[int], list[int]]:
+        """What was read at this step, with what the optimizer's step added to the weights.
+
+        Returns:
+            The entries; the rows of the gradients; the rows of the gradients as the optimizer saw them.
+        """
+        entries: list[Entry] = []
         with torch.no_grad(), np.errstate(invalid="ignore"):  # Inf - Inf is a NaN, and no news to anyone
             for watched in self._watched:
-                if watched.sample is None:
+                if watched.gradient >= 0:
+                    entries.append((watched.site, "gradient", watched.gradient))
+                if watched.weight < 0:
                     continue
-                update = take_sample(watched.parameter) - watched.sample
+                entries.append((watched.site, "weight", watched.weight))
+                update = take_sample(watched.parameter) - collector.sample(watched.weight)
                 row = collector.add_sample(update, math.prod(watched.parameter.shape))
-                self.rows.updates.append((watched.site, "update", row))
-                watched.sample = None
+                entries.append((watched.site, "update", row))
+        gradients = [watched.gradient for watched in self._watched if watched.gradient >= 0]
+        clipped = [watched.clipped for watched in self._watched if watched.clipped >= 0]
+        return entries, gradients, clipped

@@ -22,6 +22,12 @@ def after_backward(callback: Callable[[], None]) -> None:
     torch.autograd.Variable._execution_engine.queue_callback(callback)
 
 
+def scale_of(scaler: object) -> torch.Tensor | None:
+    """The tensor that a `GradScaler` keeps its scale in; None before it is first used. Its getter would wait."""
+    scale = getattr(scaler, "_scale", None)
+    return scale if isinstance(scale, torch.Tensor) else None
+
+
 class _Process:
     """How many forks lie between this process and the one that imported us."""
 

@@ -17,8 +17,9 @@ from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks, ForwardPass
 from gradscope.recorder.losses import LossReader
-from gradscope.recorder.parameters import ParameterReader
-from gradscope.recorder.private import forks, is_compiled
+from gradscope.recorder.parameters import Entry, ParameterReader
+from gradscope.recorder.private import after_backward, current_backward, forks, is_compiled
+from gradscope.recorder.scaling import LossScale
 from gradscope.recorder.schedule import Schedule
 from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.topology import Topology
@@ -50,6 +51,7 @@ class Recorder:
         folder: of the run.
         info: what is known of the run before it begins.
         options: how to record.
+        scaler: the gradient scaler of a mixed precision training.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Recorder:
         folder: Path,
         info: RunInfo,
         options: Options,
+        scaler: Any = None,
     ) -> None:
         self._forks = forks()
         self._model = weakref.ref(model)
@@ -72,10 +75,12 @@ class Recorder:
         self._step = 0
         self._last_close = time.perf_counter()
         self._spent = 0.0  # seconds of ours in this step
+        self._device = next(model.parameters()).device.type
         self._table = SiteTable(model, options.include, options.exclude)
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
         self._parameters = ParameterReader(model, self._table, self._optimizers)
-        self._losses = LossReader(criterion, self._guard)
+        self._scale = LossScale(scaler)
+        self._losses = LossReader(criterion, self._guard, self._saw_loss)
         self._backward = BackwardHooks(self._parameters.parameters, self._backward_ended, self._guard)
         self._topology = Topology(self._table, self._backward.listen_at_port)
         self._forward = ForwardHooks(self._table, self._began, self._forward_ended, self._backward.listen)
@@ -150,10 +155,13 @@ class Recorder:
         self._backwards = 0
         self._stepped: set[int] = set()
         self._training_mode = True
+        self._scale.reset()
+        self._in_closure = False  # an optimizer that was given a closure is stepping
+        self._evaluated = False  # and its closure has brought the step's gradients
 
-    def _arm(self) -> None:
-        """Decides about the coming step; hooks that it does not need are not there."""
-        self._armed = self._schedule.wants(self._step)
+    def _arm(self, late: bool = False) -> None:
+        """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
+        self._armed = self._schedule.wants(self._step) and not (late and not self._forward.attached)
         self._losses.attach()
         if self._armed and not self._forward.attached:
             self._forward.attach(self._guard)
@@ -161,13 +169,18 @@ class Recorder:
             self._forward.detach()
 
     def _began(self, module: nn.Module) -> Collector | None:
+        if self._in_closure and self._evaluated:
+            self._backwards += module is self._model()
+            return None
         over = self._stepped or (self._backwards and not self._optimizers and not self._manual_steps)
-        if over:
+        if over and not self._in_closure:
             self._close_step()
+        self._close_if_skipped()
         if not self._armed:
             return None
         self._never_seen = False
         self._training_mode = module.training
+        self._scale.forward(self._device)
         return self._begin()
 
     def _begin(self) -> Collector:
@@ -178,42 +191,68 @@ class Recorder:
             self._backward.start(self._collector)
         return self._collector
 
+    def _close_if_skipped(self, late: bool = False) -> None:
+        """Closes a step that the gradient scaler skipped: it was updated, and no optimizer stepped."""
+        if not self._stepped and self._scale.skipped():
+            self._close_step(skipped=True, late=late)
+
+    def _saw_loss(self, loss: torch.Tensor) -> None:
+        self._close_if_skipped(late=True)
+        self._scale.mark()
+        if self._collector is not None:
+            self._backward.listen_at_loss(loss, self._scale.at_loss)
+
     def _forward_ended(self, forward: ForwardPass) -> None:
         self._topology.prepare(forward)
         self._passes.append(forward)
 
     def _backward_ended(self) -> None:
         self._backwards += 1
+        self._scale.mark()
+        self._evaluated = self._in_closure
         if self._collector is not None:
+            self._scale.backward()
             self._parameters.read_gradients(self._collector)
 
     def _before_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is not None:
+            self._in_closure = self._losses.first_only = True
         if not self._armed:
             return
         collector = self._begin()
-        if not self._parameters.rows.gradients:  # no forward was seen: compiled, say, or `model.forward` called
-            self._parameters.read_gradients(collector)
-        self._parameters.before_update(collector)
+        if closure is not None:
+            self._parameters.read_weights(collector)
+            return
+        if current_backward() >= 0:
+            self._backward.stepped()
+        scaled = self._scale.before_update(optimizer)
+        self._parameters.before_update(collector, id(optimizer), scaled)
 
     def _after_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        self._in_closure = self._losses.first_only = False
         if id(optimizer) in self._stepped:  # the others took no part
             self._close_step()
         self._stepped.add(id(optimizer))
-        if len(self._stepped) == len(self._optimizers):
+        if len(self._stepped) < len(self._optimizers):
+            return
+        if current_backward() >= 0:  # it stepped in a hook of the last parameter that was left
+            after_backward(self._guard(self._close_step))
+        else:
             self._close_step()
 
-    def _close_step(self) -> None:
+    def _close_step(self, skipped: bool = False, late: bool = False) -> None:
         entered = time.perf_counter()
         trained = [forward for forward in self._passes if forward.trained]
         row = np.zeros(1, STEP)
         row["step"], row["time"] = self._step, time.time()
         row["loss"] = row["gradient_norm"] = row["clipped_gradient_norm"] = np.nan
         row["forwards"], row["backwards"] = len(trained), self._backwards
-        row["training_mode"] = self._training_mode
-        step = ClosedStep(row, self._learning_rates())
+        row["training_mode"], row["scale"], row["skipped"] = self._training_mode, 1.0, skipped
+        step = ClosedStep(row, self._learning_rates(), scale=self._scale.number, found_inf=self._scale.found_inf)
         loss = self._losses.take()
         step.loss = None if loss is None else HostNumber(loss)
-        recorded = self._collector is not None and bool(self._parameters.rows.gradients)
+        recorded = self._collector is not None and self._parameters.has_gradients
         if recorded:
             self._collect(step, trained)
         row["recorded"] = recorded
@@ -228,23 +267,22 @@ class Recorder:
         self._spent, self._last_close = 0.0, now
         self._step += 1
         self._reset_step()
-        self._arm()
+        self._arm(late)
 
     def _collect(self, step: ClosedStep, trained: list[ForwardPass]) -> None:
         """Gathers the rows that belong to a recorded step."""
         assert self._collector is not None
-        self._parameters.before_update(self._collector)  # where no optimizer stepped
-        self._parameters.after_update(self._collector)
-        read = self._parameters.rows
-        step.gradient_rows = [row for _, _, row in read.gradients]
-        step.clipped_rows = step.gradient_rows if read.clipped is None else read.clipped
-        step.entries = [*read.weights, *read.gradients, *read.updates]
+        self._scale.closed()
+        self._parameters.before_update(self._collector, None, scaled=True)  # where no optimizer stepped
+        step.entries, step.gradient_rows, step.clipped_rows = self._parameters.finish(self._collector)
+        deltas: list[Entry] = [(site, "activation_gradient", row) for site, row in self._backward.branch_rows]
         for forward in trained:
             self._topology.learn(forward)
             step.entries += [(site, "activation", row) for site, row in forward.activations]
             for probe in forward.probes.values():
-                step.entries += [(site, "activation_gradient", row) for site in probe.sites for row in probe.rows]
-        step.entries += [(site, "activation_gradient", row) for site, row in self._backward.branch_rows]
+                deltas += [(site, "activation_gradient", row) for site in probe.sites for row in probe.rows]
+        step.entries += deltas
+        step.scaled_rows = list({*self._parameters.scaled, *(row for _, _, row in deltas)})
         step.summaries = self._collector.collect()
 
     def _learning_rates(self) -> list[float]:
@@ -288,6 +326,11 @@ class Recorder:
             found.append(NotObserved("activations and their gradients", why))
         elif self._step:
             found += self._topology.unseen()
+        if self._scale.unknown:
+            why = (
+                "the loss scale of a float16 training is not known; hand watch() its scaler, or the loss to scope.loss"
+            )
+            found.append(NotObserved("the size of gradients", why))
         if self._step and not self._losses.found:
             found.append(NotObserved("the loss", self._losses.missing))
         return found

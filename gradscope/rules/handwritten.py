@@ -48,6 +48,7 @@ def run(
     trainable: Mapping[str, bool] | None = None,
     optimizer: str = "SGD",
     criterion: str = "",
+    skipped: Sequence[int] = (),
     steps: int = 8,
 ) -> Run:
     """A run of layers that follow one another; the last one is the head.
@@ -63,6 +64,7 @@ def run(
         zeros: the share of exact zeros in every gradient, said from exact counts.
         optimized, trainable: by parameter path; True where not said.
         optimizer, criterion: class names.
+        skipped: steps that a gradient scaler skipped.
         steps: how many recorded steps.
 
     Example:
@@ -111,7 +113,8 @@ def run(
         state="ended",
     )
     table = np.concatenate(rows)
-    return Run(info, _steps(loss, steps), np.full((steps, 1), 0.01), table[np.argsort(table["step"], kind="stable")])
+    table = table[np.argsort(table["step"], kind="stable")]
+    return Run(info, _steps(loss, steps, skipped), np.full((steps, 1), 0.01), table)
 
 
 class _Sites:
@@ -169,7 +172,7 @@ def _rows(site: int, quantity: str, rms: NDArray[np.float64], zeros: float = 0.0
     return [table]
 
 
-def _steps(loss: Values | None, steps: int) -> Rows:
+def _steps(loss: Values | None, steps: int, skipped: Sequence[int]) -> Rows:
     table = np.zeros(steps, STEP)
     table["step"] = np.arange(steps)
     table["time"] = np.arange(steps) * 0.01
@@ -179,4 +182,6 @@ def _steps(loss: Values | None, steps: int) -> Rows:
     table["gradient_norm"] = table["clipped_gradient_norm"] = 1.0
     table["forwards"] = table["backwards"] = 1
     table["recorded"] = table["training_mode"] = True
+    table["scale"] = 1.0
+    table["skipped"][list(skipped)] = True
     return table

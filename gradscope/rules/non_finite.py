@@ -12,6 +12,7 @@ from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 
+_OVERFLOWING = ("activation_gradient", "gradient")  # when a loss scale is too large
 _FORWARD_FIRST = ("weight", "activation", "activation_gradient", "gradient", "update")
 
 
@@ -20,8 +21,8 @@ class NonFinite(Rule):
 
     Why it hurts: one NaN reaches every weight within a step, and from then on nothing is learned.
 
-    When it is harmless: a loss scaler that skips a step with infinite gradients does what it is for. GradScope sees a
-    step only when the optimizer takes it, so a skipped one is not counted here.
+    When it is harmless: a gradient scaler that skips a step with infinite gradients does what it is for. Such steps get
+    a note. Ten of them in a row are no overflow any more: by then the loss scale is a thousandth of what it was.
 
     How it is measured: every summary says exactly whether any entry is NaN or Inf. At the first recorded step with
     one, the first module in execution order whose output has it is the origin; when all outputs are finite, the last
@@ -35,16 +36,22 @@ class NonFinite(Rule):
     summary = "A loss, activation, gradient or weight is NaN or Inf."
     needs_steps = 1
     count = Threshold(1, "NaN or Inf entries", "exact: a single one is one too many")
+    skips = Threshold(10, "skipped steps in a row", "each halves the loss scale, ten of them by 1,024")
     sources = ("IEEE 754-2019, arithmetic with infinities and NaN",)
 
     def check(self, signals: Signals) -> Iterator[Finding]:
         """Finds the first NaN or Inf."""
         steps = signals.run.steps
         losses = steps["step"][steps["has_loss"] & ~np.isfinite(steps["loss"])]
-        onsets = {
-            quantity: onset for quantity in _FORWARD_FIRST if (onset := signals.first_non_finite(quantity)) is not None
-        }
+        stuck = signals.skipped_in_a_row >= self.skips.value
+        onsets = {}
+        for quantity in _FORWARD_FIRST:
+            excused = signals.skipped if quantity in _OVERFLOWING and not stuck else None
+            onset = signals.first_non_finite(quantity, excused)
+            if onset is not None:
+                onsets[quantity] = onset
         if not len(losses) and not onsets:
+            yield from self._skips(signals)
             return
         first = min([int(step) for step in losses[:1]] + [step for step, _ in onsets.values()])
         at_first = {quantity: sites for quantity, (step, sites) in onsets.items() if step == first}
@@ -57,7 +64,7 @@ class NonFinite(Rule):
                 break
         of_loss = bool(len(losses)) and int(losses[0]) == first
         kind = self._kind(signals, first, sites[0] if sites and not of_loss else None)
-        now = bool(len(losses) and losses[-1] == steps["step"][-1]) or self._still(signals)
+        now = stuck or bool(len(losses) and losses[-1] == steps["step"][-1]) or self._still(signals)
         touched = len({site for found in at_first.values() for site in found})
         subject = "Loss is" if of_loss else "A value is"
         message = f"{subject} {kind} since step {first:,}; it began in {what}"
@@ -72,10 +79,21 @@ class NonFinite(Rule):
             layers,
             first,
             int(steps["step"][-1]) if now else first,
-            message if now else f"{message}; it passed",
+            f"{message}; the scaler skips every step" if stuck else message if now else f"{message}; it passed",
             tuple(evidence),
             tuple(self._causes(signals, first)),
         )
+
+    def _skips(self, signals: Signals) -> Iterator[Finding]:
+        """A note on steps that a gradient scaler skipped."""
+        steps = signals.run.steps
+        skipped = steps["step"][steps["skipped"]]
+        if len(skipped):
+            first, last = int(skipped[0]), int(skipped[-1])
+            message = f"The gradient scaler skipped {len(skipped):,} of {len(steps):,} steps, the last at step {last:,}"
+            evidence = Evidence("skipped in a row now", float(signals.skipped_in_a_row), "steps", self.skips.value)
+            why = "gradients overflow at this loss scale, which the scaler then lowers: that is its work"
+            yield Finding(self.id, "note", (), first, last, message, (evidence,), (Cause("precision", 0.9, why),))
 
     def _kind(self, signals: Signals, step: int, site: int | None) -> str:
         """NaN or Inf, in a word."""
@@ -125,6 +143,11 @@ class NonFinite(Rule):
             Case("activations turn NaN in the middle", run({"a": 1.0, "b": 1.0}, activation={"b": broken}), ("b",)),
             Case("a gradient is NaN", run({"a": broken, "b": 1.0}), ("a",)),
             Case("large and finite", run({"a": 1e30, "b": 1.0}, loss=1e30)),
+            Case(
+                "the scaler skips every step",
+                run({"a": [nan] * 16, "b": 1.0}, skipped=range(16), steps=16),
+                ("a",),
+            ),
             Case("a loss that was not observed is not NaN", run({"a": 1.0, "b": 1.0}, loss=None)),
         )
 

@@ -196,12 +196,33 @@ class Signals:
             return np.full(len(self.steps), np.nan)
         return decades(np.sqrt(squares[inputs].sum(axis=0)), np.sqrt(squares[module]))
 
-    def first_non_finite(self, quantity: str) -> tuple[int, list[int]] | None:
+    @cached_property
+    def skipped(self) -> NDArray[np.bool_]:
+        """Which recorded steps a gradient scaler skipped, as it does when gradients overflow; shape `[recorded steps]`."""
+        steps = self.run.steps
+        return np.isin(self.steps, steps["step"][steps["skipped"]])
+
+    @cached_property
+    def skipped_in_a_row(self) -> int:
+        """How many steps, up to the last one, a gradient scaler has skipped without one between that it let pass."""
+        taken = np.flatnonzero(~self.run.steps["skipped"])
+        return len(self.run.steps) - (int(taken[-1]) + 1 if len(taken) else 0)
+
+    @cached_property
+    def clipped_share(self) -> float:
+        """The share of steps, among those whose gradient norm is known before and after, whose gradients were clipped."""
+        before, after = self.run.steps["gradient_norm"], self.run.steps["clipped_gradient_norm"]
+        known = np.isfinite(before) & np.isfinite(after) & ~self.run.steps["skipped"]
+        return float(np.mean(after[known] < 0.999 * before[known])) if known.any() else float("nan")
+
+    def first_non_finite(self, quantity: str, excused: NDArray[np.bool_] | None = None) -> tuple[int, list[int]] | None:
         """The first recorded step at which the quantity holds NaN or Inf, and the sites where it does, in execution order.
 
-        A tensor that several sites share is said once.
+        A tensor that several sites share is said once. Steps that are `excused`, shape `[recorded steps]`, do not count.
         """
         flags = self.non_finite(quantity)
+        if excused is not None:
+            flags[:, excused] = False
         flags[[i for i, site in enumerate(self.sites) if site.same_as is not None]] = False  # said once a tensor
         columns = np.flatnonzero(flags.any(axis=0))
         if not len(columns):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gradscope.records import STEP, SUMMARY_ROW, Rows
+from gradscope.records import STEP, STEP_DEFAULTS, SUMMARY_ROW, Rows
 
 RUN_FILE = "run.json"
 STEPS_FILE = "steps.arrow"
@@ -47,8 +47,11 @@ def to_arrays(rows: Rows) -> list[pa.Array]:
 
 def to_rows(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Rows:
     """The inverse of `to_arrays`: a structured array of `dtype`, shape `[rows]`."""
-    rows = np.empty(batch.num_rows, dtype)
+    rows = np.zeros(batch.num_rows, dtype)
     for name in dtype.names or ():
+        if name not in batch.schema.names:  # written before there was such a column
+            rows[name] = STEP_DEFAULTS.get(name, 0)
+            continue
         column = batch.column(batch.schema.get_field_index(name))
         if dtype[name].subdtype is not None:
             column = column.flatten()
