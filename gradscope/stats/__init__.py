@@ -1,0 +1,22 @@
+"""Tensor -> summary: the norm of the whole tensor in one pass, everything else from a fixed sample.
+
+sample.py     which entries, and how they are taken
+describe.py   numbers -> summaries, in numpy
+collector.py  all tensors of a step, with one copy from the device
+"""
+
+from gradscope.stats.collector import Collector, HostNumber, Pending, summarise, to_host
+from gradscope.stats.sample import EXACT_UP_TO, SAMPLE_SIZE, Sample, sample_positions, take_sample
+
+__all__ = [
+    "EXACT_UP_TO",
+    "SAMPLE_SIZE",
+    "Collector",
+    "HostNumber",
+    "Pending",
+    "Sample",
+    "sample_positions",
+    "summarise",
+    "take_sample",
+    "to_host",
+]
