@@ -13,6 +13,8 @@ from torch import nn
 
 import gradscope
 from gradscope.errors import WatchError
+from gradscope.recorder.parameters import gradient_norm
+from gradscope.recorder.schedule import Schedule
 from gradscope.records import Run
 from gradscope.signals import Signals
 from tests.trainings import adam, digits, he, mlp, sgd
@@ -478,3 +480,59 @@ def test_averaged_copies_are_not_recorded(tmp_path: Path) -> None:
     run = gradscope.read_run(tmp_path / "run")
     assert run.steps["forwards"].tolist() == [1, 1, 1]
     assert set(run.summaries["count"][run.summaries["quantity"] == 0]) <= {64 * 64, 64 * 10}
+
+
+# between recorded steps
+
+
+def test_gradient_norms_between_recorded_steps(tmp_path: Path) -> None:
+    """Where the budget allows, a step that is not recorded in full has its gradient's norm all the same."""
+    model = mlp(2, nn.ReLU, he, width=256)
+    optimizer = sgd(1e-3)(model)
+    images, labels = digits()
+    truth = []
+    with watched(model, optimizer, tmp_path / "run", every="auto", overhead=0.2) as scope:
+        for _ in range(60):
+            scope.loss(CRITERION(model(images), labels)).backward()
+            truth.append(float(np.linalg.norm(gradients(model))))
+            optimizer.step()
+            optimizer.zero_grad()
+    steps = gradscope.read_run(tmp_path / "run").steps
+    light = ~steps["recorded"] & np.isfinite(steps["gradient_norm"])
+    assert light.sum() > 5
+    assert steps["gradient_norm"][light] == pytest.approx(np.array(truth)[light], rel=1e-4)
+    assert steps["clipped_gradient_norm"][light] == pytest.approx(np.array(truth)[light], rel=1e-4)
+
+
+@pytest.mark.parametrize(("size", "norm"), [(1e20, 8e21), (1e-23, 8e-22), (0.0, 0.0), (float("inf"), float("inf"))])
+def test_the_light_norm_has_the_whole_range(size: float, norm: float) -> None:
+    """The norm of finite gradients is finite, and that of tiny ones is not 0."""
+    model = nn.Linear(80, 80, bias=False)
+    model.weight.grad = torch.full((80, 80), size)
+    measured = gradient_norm(sgd(0.1)(model))
+    assert measured is not None
+    assert float(measured) == pytest.approx(norm, rel=1e-5, abs=0.0)
+
+
+def test_a_leap_of_the_gradient_is_recorded() -> None:
+    """When the gradient's norm leaps out of its usual range, the next step is recorded whatever it costs."""
+    schedule = Schedule("auto", 0.001)
+    schedule.spent(1.0, 0.9, recorded=True)
+    for step in range(20):
+        schedule.saw_norm(1.0 + 0.01 * (step % 3))
+    assert not schedule.wants(100)
+    schedule.saw_norm(30.0)
+    assert schedule.wants(101)
+    assert not schedule.wants(102)
+
+
+def test_norms_and_full_recordings_have_their_own_shares() -> None:
+    """Dear full recordings at the start do not keep norms, which are a third of the budget, from being taken."""
+    schedule = Schedule("auto", 0.03)
+    schedule.spent(1.0, 0.5, recorded=True)
+    schedule.spent(10.0, 0.01, recorded=False, norm=0.01)
+    assert not schedule.wants(100)
+    assert schedule.wants_norm()
+    schedule.spent(0.1, 0.1, recorded=False, norm=0.1)
+    assert not schedule.wants_norm()
+    assert not Schedule(3, 0.03).wants_norm()  # every third step is what was asked for

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gradscope.recorder.parameters import Entry
+from gradscope.recorder.schedule import Schedule
 from gradscope.records import QUANTITIES, SUMMARY, SUMMARY_ROW, Rows, merge
 from gradscope.stats import HostNumber, Pending
 from gradscope.store import RunWriter
@@ -26,13 +27,15 @@ class ClosedStep:
     entries: list[Entry] = field(default_factory=list)
     gradient_rows: list[int] = field(default_factory=list)  # whose sum is the squared gradient norm
     clipped_rows: list[int] = field(default_factory=list)
-    scale: HostNumber | None = None  # loss scale
+    norms: list[tuple[HostNumber, bool]] = field(default_factory=list)  # of each optimizer, and whether it is scaled
+    scale: HostNumber | None = None
     scaled_rows: list[int] = field(default_factory=list)  # taken from numbers that have it in them
     found_inf: HostNumber | None = None  # not 0 when a fused optimizer skipped the step
 
     def ready(self) -> bool:
         """Whether reading it would not wait."""
-        return all(part is None or part.ready() for part in (self.loss, self.summaries, self.scale, self.found_inf))
+        parts = [self.loss, self.summaries, self.scale, self.found_inf, *(norm for norm, _ in self.norms)]
+        return all(part is None or part.ready() for part in parts)
 
 
 class Delivery:
@@ -41,15 +44,14 @@ class Delivery:
     Args:
         writer: where to.
         before_summaries: called before rows are written, so that the sites they name are on disk first.
-        saw_loss: told every observed loss.
+        schedule: told every observed loss and gradient norm.
     """
 
-    def __init__(
-        self, writer: RunWriter, before_summaries: Callable[[], None], saw_loss: Callable[[float], None]
-    ) -> None:
+    def __init__(self, writer: RunWriter, before_summaries: Callable[[], None], schedule: Schedule) -> None:
         self._writer = writer
         self._before_summaries = before_summaries
-        self._saw_loss = saw_loss
+        self._schedule = schedule
+        self._clips = False  # whether gradients were ever clipped: then the norm that the optimizer saw is not all
         self._queue: deque[ClosedStep] = deque()
 
     def add(self, step: ClosedStep) -> None:
@@ -67,7 +69,7 @@ class Delivery:
         if step.loss is not None:
             loss = step.loss.value()
             step.row["loss"], step.row["has_loss"] = loss, True
-            self._saw_loss(loss)
+            self._schedule.saw_loss(loss)
         if step.found_inf is not None:
             step.row["skipped"] |= step.found_inf.value() != 0
         if step.scale is not None and 0 < (scale := step.scale.value()) < math.inf:
@@ -77,8 +79,17 @@ class Delivery:
             _unscale(rows, step.scaled_rows, float(step.row["scale"][0]))
             step.row["gradient_norm"] = _norm(rows, step.gradient_rows)
             step.row["clipped_gradient_norm"] = _norm(rows, step.clipped_rows)
+            self._clips |= bool((step.row["clipped_gradient_norm"] < 0.999 * step.row["gradient_norm"])[0])
             self._before_summaries()
             self._writer.write_summaries(_merged(int(step.row["step"][0]), rows, step.entries))
+        elif step.norms:
+            scale = float(step.row["scale"][0])
+            norm = math.hypot(*(number.value() / (scale if scaled else 1.0) for number, scaled in step.norms))
+            step.row["clipped_gradient_norm"] = norm
+            step.row["gradient_norm"] = math.nan if self._clips else norm
+        seen = float(step.row["clipped_gradient_norm"][0])
+        if (step.summaries is not None or step.norms) and not step.row["skipped"]:
+            self._schedule.saw_norm(seen)
         self._writer.write_steps(step.row, [step.learning_rates])
 
 

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Site
-from gradscope.stats import Collector, take_sample
+from gradscope.stats import LARGEST_SQUARES, SMALLEST_SQUARES, Collector, take_sample
 
 Entry = tuple[int, str, int]  # site, quantity, row of the collector
 
@@ -28,6 +28,20 @@ class _Watched:
     clipped: int = -1  # the gradient as the optimizer saw it
     read: tuple[int, int] = (0, 0)  # which gradient was read: tensor and version
     updated: bool = False  # its optimizer has stepped: what comes now is the next step's
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
+    """The L2 norm over all gradients that an optimizer is about to use, shape `[]`; None when there are none.
+
+    In float32, and again in float64 where that is out of its range and costs no waiting.
+    """
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if not gradients or any(gradient.layout is not torch.strided for gradient in gradients):
+        return None
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if norm.is_cpu and not SMALLEST_SQUARES < float(norm) ** 2 < LARGEST_SQUARES:
+        norm = torch.nn.utils.get_total_norm([gradient.double() for gradient in gradients])
+    return norm
 
 
 class ParameterReader:

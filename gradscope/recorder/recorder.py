@@ -17,7 +17,7 @@ from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks, ForwardPass
 from gradscope.recorder.losses import LossReader
-from gradscope.recorder.parameters import Entry, ParameterReader
+from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm
 from gradscope.recorder.private import after_backward, current_backward, forks, is_compiled
 from gradscope.recorder.scaling import LossScale
 from gradscope.recorder.schedule import Schedule
@@ -84,7 +84,7 @@ class Recorder:
         self._backward = BackwardHooks(self._parameters.parameters, self._backward_ended, self._guard)
         self._topology = Topology(self._table, self._backward.listen_at_port)
         self._forward = ForwardHooks(self._table, self._began, self._forward_ended, self._backward.listen)
-        self._delivery = Delivery(self._writer, self._write_info_if_changed, self._schedule.saw_loss)
+        self._delivery = Delivery(self._writer, self._write_info_if_changed, self._schedule)
         self._optimizer_handles: list[Any] = []
         for optimizer in optimizers:
             self._optimizer_handles += [
@@ -156,12 +156,15 @@ class Recorder:
         self._stepped: set[int] = set()
         self._training_mode = True
         self._scale.reset()
+        self._norms: list[tuple[HostNumber, bool]] = []  # of the optimizers that have stepped
+        self._norm_seconds = 0.0
         self._in_closure = False  # an optimizer that was given a closure is stepping
         self._evaluated = False  # and its closure has brought the step's gradients
 
     def _arm(self, late: bool = False) -> None:
         """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
         self._armed = self._schedule.wants(self._step) and not (late and not self._forward.attached)
+        self._norm_wanted = not self._armed and self._schedule.wants_norm()
         self._losses.attach()
         if self._armed and not self._forward.attached:
             self._forward.attach(self._guard)
@@ -219,6 +222,8 @@ class Recorder:
         if closure is not None:
             self._in_closure = self._losses.first_only = True
         if not self._armed:
+            if closure is None:
+                self._take_norm(optimizer)
             return
         collector = self._begin()
         if closure is not None:
@@ -228,6 +233,16 @@ class Recorder:
             self._backward.stepped()
         scaled = self._scale.before_update(optimizer)
         self._parameters.before_update(collector, id(optimizer), scaled)
+
+    def _take_norm(self, optimizer: torch.optim.Optimizer) -> None:
+        """Takes what a step that is not recorded in full can afford."""
+        scaled = self._scale.before_update(optimizer)
+        if self._norm_wanted:
+            entered = time.perf_counter()
+            norm = gradient_norm(optimizer)
+            if norm is not None:
+                self._norms.append((HostNumber(norm), scaled))
+            self._norm_seconds += time.perf_counter() - entered
 
     def _after_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         self._in_closure = self._losses.first_only = False
@@ -252,6 +267,8 @@ class Recorder:
         step = ClosedStep(row, self._learning_rates(), scale=self._scale.number, found_inf=self._scale.found_inf)
         loss = self._losses.take()
         step.loss = None if loss is None else HostNumber(loss)
+        if len(self._norms) == len(self._optimizers):
+            step.norms = self._norms
         recorded = self._collector is not None and self._parameters.has_gradients
         if recorded:
             self._collect(step, trained)
@@ -263,7 +280,7 @@ class Recorder:
         row["recorder_seconds"] = self._spent + now - entered
         self._delivery.add(step)
         # writing is part of the price, and lands in the next step's time
-        self._schedule.spent(float(row["seconds"][0]), float(row["recorder_seconds"][0]), recorded)
+        self._schedule.spent(float(row["seconds"][0]), float(row["recorder_seconds"][0]), recorded, self._norm_seconds)
         self._spent, self._last_close = 0.0, now
         self._step += 1
         self._reset_step()

@@ -1,4 +1,4 @@
-"""Which steps are recorded in full: the first ones, then as often as the budget allows."""
+"""Which steps are recorded in full, and which at least have their gradient's norm taken, within a budget of time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,50 @@ from typing import Literal
 
 import numpy as np
 
-_RECENT = 20  # losses that a leap is judged against
+_RECENT = 20  # losses, or norms, that a leap is judged against
 _LEAP = 20.0  # median absolute deviations above the median; 8 are met once in some 1e5 steps of Gaussian noise
 FIRST_STEPS = 5  # recorded in full, because the rules about initialization speak from them
+NORM_SHARE = 1 / 3  # of the budget goes to gradient norms between recorded steps, the rest to full recording
+
+
+class _Watch:
+    """Says when a series of positive numbers leaps, or stops being finite."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+
+    def leaps(self, value: float) -> bool:
+        """Takes the next number of the series."""
+        if not math.isfinite(value):
+            known = len(self._recent) > 0
+            self._recent.clear()  # once is enough: a training that stays non-finite is not recorded for ever
+            return known
+        recent = np.array(self._recent)
+        self._recent.append(value)
+        if len(recent) < _RECENT:
+            return False
+        typical = np.median(recent)
+        return bool(value > typical + _LEAP * np.median(np.abs(recent - typical)))
+
+
+class _Account:
+    """Seconds spent on one kind of reading, and what the last one cost."""
+
+    def __init__(self) -> None:
+        self._spent = self._last = 0.0
+
+    def take(self, seconds: float) -> None:
+        """Books one reading."""
+        self._spent += seconds
+        self._last = seconds
+
+    def also(self, seconds: float) -> None:
+        """Books what came beside the readings."""
+        self._spent += seconds
+
+    def covers(self, budget: float) -> bool:
+        """Whether one more reading stays within the budget, in seconds."""
+        return self._spent + self._last <= budget
 
 
 class Schedule:
@@ -25,7 +66,7 @@ class Schedule:
         >>> schedule.spent(total=1.1, recorder=0.1, recorded=True)
         >>> schedule.wants(step=2), schedule.wants(step=100)
         (True, False)
-        >>> schedule.spent(total=10.0, recorder=0.0, recorded=False)
+        >>> schedule.spent(total=20.0, recorder=0.0, recorded=False)
         >>> schedule.wants(step=200)
         True
     """
@@ -34,35 +75,37 @@ class Schedule:
         self._every = every
         self._overhead = overhead
         self._training = 0.0  # seconds, without ours
-        self._recording = 0.0
-        self._last_cost = 0.0  # of the last recorded step
+        self._full, self._norms = _Account(), _Account()
         self._alarmed = False
-        self._losses: deque[float] = deque(maxlen=_RECENT)
+        self._losses, self._gradients = _Watch(), _Watch()
 
-    def spent(self, total: float, recorder: float, recorded: bool) -> None:
-        """Takes account of a step: its seconds in all, ours among them, and whether it was recorded."""
+    def spent(self, total: float, recorder: float, recorded: bool, norm: float = 0.0) -> None:
+        """Takes account of a step: its seconds in all, ours among them, those spent on a norm, whether it was recorded."""
         self._training += max(total - recorder, 0.0)
-        self._recording += recorder
+        if norm:
+            self._norms.take(norm)
         if recorded:
-            self._last_cost = recorder
+            self._full.take(recorder)
+        else:
+            self._full.also(recorder - norm)
 
     def saw_loss(self, loss: float) -> None:
         """Takes account of a loss: when it turns non-finite or leaps, the next step is recorded, whatever it costs."""
-        recent = np.array(self._losses)
-        if math.isfinite(loss):
-            if len(recent) == _RECENT:
-                typical = np.median(recent)
-                self._alarmed |= bool(loss > typical + _LEAP * np.median(np.abs(recent - typical)))
-            self._losses.append(loss)
-        else:
-            self._alarmed |= len(recent) > 0
-            self._losses.clear()  # once is enough: a training that stays non-finite is not recorded for ever
+        self._alarmed |= self._losses.leaps(loss)
+
+    def saw_norm(self, norm: float) -> None:
+        """Takes account of a gradient's norm, as of a loss."""
+        self._alarmed |= self._gradients.leaps(norm)
 
     def wants(self, step: int) -> bool:
-        """Whether to record this step."""
+        """Whether to record this step in full."""
         if self._every != "auto":
             return step % self._every == 0
         if self._alarmed or step < FIRST_STEPS:
             self._alarmed = False
             return True
-        return self._recording + self._last_cost <= self._overhead * self._training
+        return self._full.covers((1 - NORM_SHARE) * self._overhead * self._training)
+
+    def wants_norm(self) -> bool:
+        """Whether to take the gradient's norm at a step that is not recorded in full."""
+        return self._every == "auto" and self._norms.covers(NORM_SHARE * self._overhead * self._training)

@@ -5,12 +5,22 @@ describe.py   numbers -> summaries, in numpy
 collector.py  all tensors of a step, with one copy from the device
 """
 
-from gradscope.stats.collector import Collector, HostNumber, Pending, summarise, to_host
+from gradscope.stats.collector import (
+    LARGEST_SQUARES,
+    SMALLEST_SQUARES,
+    Collector,
+    HostNumber,
+    Pending,
+    summarise,
+    to_host,
+)
 from gradscope.stats.sample import EXACT_UP_TO, SAMPLE_SIZE, Sample, sample_positions, take_sample
 
 __all__ = [
     "EXACT_UP_TO",
+    "LARGEST_SQUARES",
     "SAMPLE_SIZE",
+    "SMALLEST_SQUARES",
     "Collector",
     "HostNumber",
     "Pending",
