@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 
-Role = Literal["output", "input", "parameter"]
+Role = Literal["output", "input", "parameter", "time"]
 Severity = Literal["note", "warning", "error"]  # as in SARIF, least first
 VerdictName = Literal["healthy", "watch", "unhealthy", "broken", "not-enough-data"]
 SEVERITIES: tuple[Severity, ...] = ("note", "warning", "error")
@@ -138,9 +138,9 @@ def merge(rows: Rows, groups: NDArray[np.int64], count: int) -> Rows:
 
 @dataclass(frozen=True)
 class Site:
-    """A place in the model where numbers are taken: a module's output or input, or a parameter."""
+    """A place in the model where numbers are taken: a module's output or input, a parameter, or a bin of time steps."""
 
-    path: str  # "layers.3.linear"; a parameter's own name "layers.3.linear.weight"; "" is the model itself
+    path: str  # "layers.3.linear"; a parameter's own name "layers.3.linear.weight"; "lstm[0:4]"; "" is the model itself
     role: Role
     kind: str  # class name of the module, for a parameter of its owner
     order: int  # position in execution order; -1 when it never ran in a recorded step
@@ -151,12 +151,20 @@ class Site:
     trainable: bool = True  # parameters: requires_grad
     optimized: bool = True  # parameters: in an optimizer
     same_as: int | None = None  # index of the site whose tensor this one is, so that it has no rows of its own
+    aliases: tuple[str, ...] = ()  # other names of the same parameter
     inputs: tuple[int, ...] = ()  # sites that hold the gradient that left through this module's inputs
 
     @property
     def name(self) -> str:
         """The path as shown to people: the model itself is "(model)"."""
         return self.path or "(model)"
+
+    @property
+    def module(self) -> str:
+        """The path of the module that a parameter belongs to; what makes its weights (weight norm) is none."""
+        path = f".{self.path}"
+        before, made, _ = path.partition(".parametrizations.")
+        return (before if made else path.rpartition(".")[0])[1:]
 
     @property
     def title(self) -> str:

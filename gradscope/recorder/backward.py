@@ -10,6 +10,7 @@ import torch
 
 from gradscope.recorder.forward import Edge, ForwardPass, Guard, Node, Probe
 from gradscope.recorder.private import after_backward, current_backward
+from gradscope.recorder.recurrent import TimeAxis
 from gradscope.stats import Collector
 
 
@@ -19,7 +20,10 @@ class Branch:
 
     site: int
     forward: ForwardPass
-    missing: int
+    ports: int
+    missing: int = 0  # ports that the running backward pass has not come by
+    number: int = -1  # of that pass
+    axis: TimeAxis | None = None
     part: torch.Tensor | None = None
 
 
@@ -29,6 +33,7 @@ class _Task:
 
     before: list[tuple[int, int]]
     probed: list[tuple[Probe, int]] = field(default_factory=list)
+    timed: list[tuple[ForwardPass, tuple[TimeAxis, int, int, int]]] = field(default_factory=list)
     branched: list[tuple[Branch, int]] = field(default_factory=list)
     trained: bool = False  # an optimizer stepped inside of it
 
@@ -42,16 +47,23 @@ class BackwardHooks:
     Args:
         parameters: gives the watched parameters.
         ended: called after each backward pass that changed a parameter's gradient.
+        zeroed: called when the gradients of the step's earlier backward passes turn out to be zeroed.
         guard: wraps what torch calls, so that an error of ours ends with us.
     """
 
     def __init__(
-        self, parameters: Callable[[], Sequence[torch.Tensor]], ended: Callable[[], None], guard: Guard
+        self,
+        parameters: Callable[[], Sequence[torch.Tensor]],
+        ended: Callable[[], None],
+        zeroed: Callable[[], None],
+        guard: Guard,
     ) -> None:
         self._parameters = parameters
-        self._ended = ended
+        self._ended, self._zeroed = ended, zeroed
         self._guard = guard
         self._tasks: dict[int, _Task] = {}
+        self._trained: list[Probe] = []  # what the step's backward passes have filled so far
+        self._left: list[tuple[int, int]] = []  # the gradients that they left behind
         self._handles: list[Any] = []
         self.collector: Collector | None = None  # of the step that is being recorded
         self.branch_rows: list[tuple[int, int]] = []  # (site, row)
@@ -59,7 +71,7 @@ class BackwardHooks:
     def start(self, collector: Collector) -> None:
         """Begins a step."""
         self.collector = collector
-        self.branch_rows = []
+        self.branch_rows, self._trained, self._left = [], [], []
 
     def stop(self) -> None:
         """Ends a step: every hook goes, and with them every way from the user's graph to us."""
@@ -67,6 +79,7 @@ class BackwardHooks:
             handle.remove()
         self._handles.clear()
         self._tasks.clear()
+        self._trained, self._left = [], []
         self.collector = None
 
     def listen(self, edge: Edge, probe: Probe) -> None:
@@ -76,7 +89,10 @@ class BackwardHooks:
         def arrived(gradients: Sequence[torch.Tensor | None]) -> None:
             gradient = gradients[output]
             if gradient is not None and self.collector is not None:
-                self._task().probed.append((probe, self._add(gradient)))
+                task = self._task()
+                task.probed.append((probe, self._add(gradient)))
+                for axis in probe.axes:
+                    self._read_times(task, probe.forward, axis, gradient)
 
         self._handles.append(node.register_prehook(self._guard(arrived)))
 
@@ -87,14 +103,18 @@ class BackwardHooks:
             gradient = inputs[position]
             if self.collector is None:
                 return
-            task = self._task()
+            task, number = self._task(), current_backward()
             for branch in branches:
+                if branch.number != number:
+                    branch.number, branch.missing, branch.part = number, branch.ports, None
                 branch.missing -= 1
                 if gradient is not None:
                     part = gradient.detach()
                     branch.part = part if branch.part is None else branch.part + part
                 if branch.missing == 0 and branch.part is not None:
                     task.branched.append((branch, self._add(branch.part)))
+                    if branch.axis is not None:
+                        self._read_times(task, branch.forward, branch.axis, branch.part)
                     branch.part = None
 
         self._handles.append(node.register_hook(self._guard(passed)))
@@ -120,12 +140,32 @@ class BackwardHooks:
         assert self.collector is not None
         return self.collector.add(gradient)
 
+    def _read_times(self, task: _Task, forward: ForwardPass, axis: TimeAxis, gradient: torch.Tensor) -> None:
+        for start, stop, part in axis.bins(gradient.detach()):
+            task.timed.append((forward, (axis, start, stop, self._add(part))))
+
+    def open(self) -> None:
+        """Takes note of the backward pass that runs, if there is one, before its first gradient arrives."""
+        if current_backward() >= 0:
+            self._task()
+
+    def forget_unfinished(self) -> None:
+        """Drops backward passes that raised before their end."""
+        self._tasks.clear()
+
     def _task(self) -> _Task:
         number = current_backward()
         task = self._tasks.get(number)
-        if task is None:
-            task = self._tasks[number] = _Task(self._gradient_versions())
-            after_backward(self._guard(lambda: self._end(number)))
+        if task is not None:
+            return task
+        if self._tasks:  # a backward inside a backward: reentrant checkpointing; both are one
+            task = self._tasks[number] = next(iter(self._tasks.values()))
+            return task
+        before = self._gradient_versions()
+        if self._left and self._were_zeroed(before):
+            self._forget()
+        task = self._tasks[number] = _Task(before)
+        after_backward(self._guard(lambda: self._end(number)))
         return task
 
     def _gradient_versions(self) -> list[tuple[int, int]]:
@@ -133,12 +173,37 @@ class BackwardHooks:
         gradients = (parameter.grad for parameter in self._parameters())
         return [(0, 0) if gradient is None else (id(gradient), gradient._version) for gradient in gradients]
 
+    def _were_zeroed(self, now: list[tuple[int, int]]) -> bool:
+        """Whether all gradients that earlier backward passes of the step left behind are gone."""
+        for parameter, left, found in zip(self._parameters(), self._left, now, strict=False):
+            gradient = parameter.grad
+            if left == (0, 0) or gradient is None:
+                continue
+            if left == found or (gradient.is_cpu and not gradient.is_sparse and bool(gradient.any())):
+                return False  # on other devices a look would wait; hardly anything else changes it in between
+        return True
+
+    def _forget(self) -> None:
+        """Drops what earlier backward passes of the step brought."""
+        for probe in self._trained:
+            probe.rows.clear()
+            probe.forward.timed.clear()
+            probe.forward.trained = False
+        self.branch_rows, self._trained = [], []
+        self._zeroed()
+
     def _end(self, number: int) -> None:
-        task = self._tasks.pop(number, None)
-        if task is None or (not task.trained and self._gradient_versions() == task.before):
+        task = self._tasks.get(number)
+        self._tasks.clear()
+        after = self._gradient_versions()
+        if task is None or (not task.trained and after == task.before):
             return  # `autograd.grad`, or a backward to something else
         for probe, row in task.probed:
             probe.rows.append(row)
             probe.forward.trained = True
+            self._trained.append(probe)
+        for forward, timed in task.timed:
+            forward.timed.append(timed)
         self.branch_rows += [(branch.site, row) for branch, row in task.branched if branch.forward.trained]
+        self._left = after
         self._ended()

@@ -11,12 +11,20 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from gradscope.recorder.private import add_forward_hook, keep_quiet_about_hooks
+from gradscope.recorder.private import (
+    add_forward_hook,
+    current_backward,
+    is_traced,
+    is_transformed,
+    keep_quiet_about_hooks,
+)
+from gradscope.recorder.recurrent import SEQUENCE_MODULES, TimeAxis, axis_of, with_gradient
 from gradscope.recorder.sites import SiteTable
-from gradscope.recorder.tensors import tensors_in
-from gradscope.records import Link
+from gradscope.recorder.tensors import is_numeric, tensors_in
+from gradscope.records import Link, NotObserved
 from gradscope.stats import Collector
 
 Node = Any  # torch.autograd.graph.Node; its subclasses are made at run time
@@ -29,7 +37,7 @@ def key(edge: Edge) -> EdgeKey:
     return id(edge[0]), edge[1]
 
 
-Guard = Callable[[Callable[..., None]], Callable[..., None]]  # wraps what torch calls, so that our errors end with us
+Guard = Callable[[Callable[..., Any]], Callable[..., Any]]  # wraps what torch calls, so that our errors end with us
 
 _LABEL = "gradscope"  # key in a node's `metadata`, a dict that torch keeps for its users
 
@@ -40,6 +48,8 @@ class Probe:
 
     sites: list[int]
     forward: ForwardPass
+    number: int = 0  # calls of the same site earlier in the pass
+    axes: list[TimeAxis] = field(default_factory=list)  # of recurrent modules that this edge feeds
     rows: list[int] = field(default_factory=list)  # of the collector, once backward passes have come by
 
 
@@ -55,6 +65,11 @@ class Call:
     inputs: list[Edge] = field(default_factory=list)
     outputs: list[Edge] = field(default_factory=list)
     own_parameters: bool = False
+    number: int = 0  # calls of the same site earlier in the pass
+    ghost: bool = False  # ran without gradients inside a pass that has them: reentrant checkpointing, perhaps
+    inside: list[tuple[str, nn.Module]] = field(default_factory=list)  # of a ghost: what ran in it, itself first
+    made: list[torch.Tensor] = field(default_factory=list)  # by a ghost, until the next call
+    axis: TimeAxis | None = None
 
 
 # A place where a module uses its input: the call, its output (or, as -1 - n, its input), the way back from there by
@@ -68,9 +83,12 @@ class Plan:
 
     links: list[Link] = field(default_factory=list)
     heads: list[int] = field(default_factory=list)  # sites of head outputs
+    ghosts: set[int] = field(default_factory=set)  # sites that are recomputed in the backward
+    feeding: list[int] = field(default_factory=list)  # sites whose output feeds their own next call
     followed: set[int] = field(default_factory=set)  # sites with parameters that a later one follows
     inputs: dict[int, list[int]] = field(default_factory=dict)  # call -> sites where its δ_in is, nothing else uses it
-    branches: dict[int, list[Port]] = field(default_factory=dict)  # call -> where its part of a shared δ_in comes out
+    # call -> for each of its inputs where its part of the δ_in, which others share, comes out
+    branches: dict[int, list[list[Port]]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -78,7 +96,12 @@ class ForwardPass:
     """One outermost call of a watched module and everything that ran in it."""
 
     calls: list[Call] = field(default_factory=list)  # in the order in which they began
+    looked: bool = False  # for modules that were added to the model
+    again: bool = False  # a recompute in the backward, of what first ran without gradients
+    position: int = 0  # in a loop around the model: how many passes lead to this one
+    numbers: dict[int, int] = field(default_factory=dict)  # site -> calls so far
     activations: list[tuple[int, int]] = field(default_factory=list)  # (site, row)
+    timed: list[tuple[TimeAxis, int, int, int]] = field(default_factory=list)  # (axis, first time step, end, row)
     probes: dict[EdgeKey, Probe] = field(default_factory=dict)  # nodes are kept alive by the calls, so ids are unique
     plan: Plan | None = None
     trained: bool = False  # a backward pass came back through it and reached a parameter
@@ -93,7 +116,7 @@ class ForwardPass:
         for call in self.calls:
             for edge in call.outputs if call.parent is None else ():
                 edge[0].metadata.setdefault(_LABEL, {})[edge[1]] = self.probes.get(key(edge))
-            call.module, call.inputs, call.outputs = None, [], []
+            call.module, call.inputs, call.outputs, call.made, call.inside = None, [], [], [], []
         self.measured.clear()
 
 
@@ -103,6 +126,7 @@ class ForwardHooks:
     Args:
         table: whose modules to listen to.
         began: called at the start of an outermost call, gives the collector to use; None when it is not recorded.
+        again: the same for an outermost call inside a backward pass, where something is recomputed.
         ended: called with the finished pass.
         listen: puts a hook on a gradient edge on behalf of a probe.
     """
@@ -111,11 +135,16 @@ class ForwardHooks:
         self,
         table: SiteTable,
         began: Callable[[nn.Module], Collector | None],
+        again: Callable[[], Collector | None],
         ended: Callable[[ForwardPass], None],
         listen: Callable[[Edge, Probe], None],
     ) -> None:
         self._table = table
-        self._began, self._ended, self._listen = began, ended, listen
+        self._began, self._again, self._ended, self._listen = began, again, ended, listen
+        self._collector: Collector | None = None  # of the latest pass that was no recompute
+        self._called: set[str] = set()  # paths of modules called with gradients in that step
+        self._unknown: set[str] = set()  # classes among outputs that hold tensors and were not looked into
+        self._strangers: dict[str, str] = {}  # what was not looked into, and why
         self._local = threading.local()  # nn.DataParallel calls replicas on threads
         self._handles = ExitStack()
         self.attached = False
@@ -147,43 +176,125 @@ class ForwardHooks:
             stack = self._local.stack = []
         return stack
 
-    def _before(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def not_observed(self) -> list[NotObserved]:
+        """Calls and outputs that could not be looked into, and why."""
+        return [NotObserved(what, why) for what, why in self._strangers.items()]
+
+    def _before(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Opens a call. Gives other arguments to a recurrent module whose input asks for no gradient."""
         path = self._table.module_of.get(module)
-        if path is None or not torch.is_grad_enabled():
-            return
+        if path is None:
+            # a module of another model, a loss, or one that was added: worth one look a pass
+            if not self._stack() or self._local.forward.looked or not torch.is_grad_enabled():
+                return None
+            self._local.forward.looked = True
+            if not self._table.is_news(module):
+                return None
+            path = self._table.module_of[module]
         stack = self._stack()
-        if path == "":
+        if path == "" and stack:
             stack.clear()  # left over from a forward that raised
-        if not stack:
-            collector = self._began(module)
-            if collector is None:
-                return
-            self._forget()
-            self._local.collector, self._local.forward = collector, ForwardPass()
+        ghost = not torch.is_grad_enabled()
+        if ghost and (not stack or stack[-1].ghost):
+            if stack:
+                stack[-1].inside.append((path, module))
+            elif current_backward() >= 0:
+                self._again()  # a checkpoint in a checkpoint: the backward that both are part of is known from now on
+            return None
+        if is_transformed():
+            name = path or "(model)"
+            self._strangers[name] = "calls inside a torch.func transform are not looked into"
+            return None
+        if not stack and not self._open_pass(module, path):
+            return None
         forward: ForwardPass = self._local.forward
-        site = self._table.module_site(path, "output", module)
-        call = Call(module, path, site, stack[-1] if stack else None)
+        parent = stack[-1] if stack else None
+        if parent is not None:
+            self._settle_ghosts(parent)
+        call = Call(module, path, -1, parent, ghost=ghost)
         call.own_parameters = bool(module._parameters)
-        if call.parent is not None:
-            call.parent.children.append(call)
+        if parent is not None:
+            parent.children.append(call)
         forward.calls.append(call)
         stack.append(call)
+        if ghost:
+            call.inside.append((path, module))
+            self._take_inputs(call, args)
+            return None
+        site = call.site = self._table.module_site(path, "output", module)
+        call.number = forward.numbers.get(site, 0)
+        forward.numbers[site] = call.number + 1
+        if not forward.again:
+            self._called.add(path)
+        replaced = with_gradient(module, args)
+        args = args if replaced is None else replaced
+        call.axis = axis_of(module, site, args[0]) if args else None
         self._take_inputs(call, args)
+        return replaced
+
+    def _open_pass(self, module: nn.Module, path: str) -> bool:
+        """Begins a pass with an outermost call; False when it is not recorded."""
+        if is_traced():
+            return False
+        again = current_backward() >= 0
+        if again and path in self._called:
+            return False  # the first time it ran with gradients: that is the one that counts
+        collector = self._again() if again else self._began(module)
+        if collector is None:
+            return False
+        self._forget()
+        if not again and collector is not self._collector:
+            self._collector = collector
+            self._called.clear()
+        self._local.collector, self._local.forward = collector, ForwardPass(again=again)
+        return True
+
+    def _settle_ghosts(self, parent: Call) -> None:
+        """Finds where the gradient of checkpointed children will arrive; drops those that never get one."""
+        if not parent.children or not parent.children[-1].ghost or parent.children[-1].outputs:
+            return
+        forward: ForwardPass = self._local.forward
+        for call in [child for child in parent.children if child.ghost and not child.outputs]:
+            for tensor in call.made:
+                node: Node = tensor.grad_fn
+                if isinstance(node, torch.autograd.function.BackwardCFunction):
+                    call.outputs.append((node, tensor.output_nr))
+            if call.outputs:
+                sites = [self._table.module_site(path, "output", module) for path, module in call.inside]
+                call.site = sites[0]
+            else:
+                parent.children.remove(call)
+                forward.calls.remove(call)
+            call.made, call.inside = [], []
 
     def _take_inputs(self, call: Call, values: Any) -> None:
         """Notes the gradient edges that lead into a call; of the model itself, also what it is fed."""
         forward: ForwardPass = self._local.forward
         assert call.module is not None
         for tensor in values if _is_one_tensor(values) else tensors_in(values):
-            if call.parent is None:
+            if call.parent is None and is_numeric(tensor):
                 self._measure(tensor, self._table.module_site(call.path, "input", call.module))
+            if not tensor.requires_grad:
+                continue
             node = tensor.grad_fn
-            if node is not None:
+            if node is None:
+                if isinstance(tensor, nn.Parameter):
+                    continue
+                edge: Edge = get_gradient_edge(tensor)[:2]  # where the gradient of a leaf accumulates
+            else:
                 edge = (node, tensor.output_nr)
-                call.inputs.append(edge)
-                if forward.probe_at(edge) is None:  # made by code between modules
-                    site = self._table.module_site(call.path, "input", call.module)
-                    self._probe(forward, edge, site)
+            call.inputs.append(edge)
+            if call.ghost:  # its inputs are measured when it is recomputed
+                continue
+            probe = forward.probe_at(edge)
+            if probe is None:  # made by code between modules
+                probe = self._probe(forward, edge, self._table.module_site(call.path, "input", call.module), call)
+            if call.axis is not None and len(call.inputs) == 1:
+                probe.axes.append(call.axis)
+            if call.parent is None:
+                earlier = probe_of_earlier_pass(edge)
+                if earlier is not None:
+                    forward.position = max(forward.position, earlier.forward.position + 1)
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         stack = self._stack()
@@ -191,11 +302,20 @@ class ForwardHooks:
             if all(call.module is not module for call in stack):
                 return  # its beginning was not recorded
             stack.pop()  # a child raised and the module caught it
-        if not stack or not torch.is_grad_enabled():
+        if not stack:
+            return
+        if stack[-1].ghost:
+            stack.pop().made = list(tensors_in(output))  # until the next call: then they are known to have a node
+            return
+        if not torch.is_grad_enabled():
             return
         call = stack.pop()
+        self._settle_ghosts(call)
         if kwargs:
             self._take_inputs(call, kwargs)
+            if "input" in kwargs and type(module) in SEQUENCE_MODULES:
+                why = "its input came as a keyword argument, which is not exchanged for one whose gradient can be read"
+                self._strangers[f"the time profile of {call.path or '(model)'}"] = why
         self._take_outputs(call, output)
         if not stack:
             forward: ForwardPass = self._local.forward
@@ -206,14 +326,19 @@ class ForwardHooks:
         """Measures what a call gave, once per tensor: a container's output is mostly its last child's."""
         forward: ForwardPass = self._local.forward
         owners: set[int] = set()  # sites whose tensors these are already
-        tensors = [output] if isinstance(output, torch.Tensor) else list(tensors_in(output))
+        unknown: set[str] = set()
+        tensors = [output] if isinstance(output, torch.Tensor) else list(tensors_in(output, unknown))
+        for name in unknown - self._unknown:  # said of the innermost module that gives it
+            self._unknown.add(name)
+            self._strangers[call.path or "(model)"] = f"its output of type {name} was not looked into"
+        tensors = [tensor for tensor in tensors if is_numeric(tensor)]
         for tensor in tensors:
             owners.add(self._measure(tensor, call.site))
             node = tensor.grad_fn
             if node is not None:
                 edge = (node, tensor.output_nr)
                 call.outputs.append(edge)
-                probe = forward.probe_at(edge) or self._probe(forward, edge, call.site)
+                probe = forward.probe_at(edge) or self._probe(forward, edge, call.site, call)
                 owners.update(probe.sites[:1])
         if len(owners) == 1 and call.site not in owners:
             self._table.update(call.site, same_as=owners.pop())
@@ -242,8 +367,8 @@ class ForwardHooks:
         forward.activations.append((site, row))
         return site
 
-    def _probe(self, forward: ForwardPass, edge: Edge, site: int) -> Probe:
-        probe = forward.probes[key(edge)] = Probe([site], forward)
+    def _probe(self, forward: ForwardPass, edge: Edge, site: int, call: Call) -> Probe:
+        probe = forward.probes[key(edge)] = Probe([site], forward, call.number)
         self._listen(edge, probe)
         return probe
 

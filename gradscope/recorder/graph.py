@@ -7,6 +7,7 @@ reuse the `Plan`, in which nodes are named by the way that leads to them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from gradscope.recorder.forward import Call, Edge, EdgeKey, ForwardPass, Node, Plan, Port, key, probe_of_earlier_pass
 from gradscope.records import Link
@@ -20,6 +21,20 @@ def signature(forward: ForwardPass) -> tuple[tuple[int, int, tuple[str, ...]], .
 def read_graph(forward: ForwardPass) -> Plan:
     """Walks the graph of a finished forward pass that still holds its edges."""
     return _Reading(forward).plan()
+
+
+_Trail = tuple[Any, str, int]  # the trail before, the operation passed, by which of its inputs it was left
+_MOST_OPERATIONS = 32  # names that a link keeps of the code between two modules
+
+
+def _follow(trail: _Trail | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The operations on a trail, and the way along it by indices into `next_functions`."""
+    operations, way = [], []
+    while trail is not None:
+        trail, operation, index = trail
+        operations.append(operation)
+        way.append(index)
+    return tuple(operations[::-1][:_MOST_OPERATIONS]), tuple(way[::-1])
 
 
 class _Reading:
@@ -41,8 +56,13 @@ class _Reading:
             for edge in root.outputs:  # the loss uses it too
                 self._consumers.setdefault(key(edge), set()).add((-1, -1))
         for number, call in enumerate(self._calls):
-            self._find_inputs(number, call)
+            if not call.ghost:
+                self._find_inputs(number, call)
         self._find_heads()
+        self._plan.ghosts = {call.site for call in self._calls if call.ghost}
+        self._plan.feeding = [
+            link.source for link in self._plan.links if link.source is not None and link.source == link.target
+        ]
         return self._plan
 
     def _read_call(self, number: int) -> None:
@@ -63,7 +83,7 @@ class _Reading:
                         self._enter(number, order, output, way)
                     if (source, order) not in seen or operations:
                         seen[source, order] = operations
-        for between, operations in seen.items():
+        for between, operations in seen.items() if not call.ghost else ():  # the recompute shows what is inside
             ends = [None if end is None else call.children[end].site for end in between]
             if call.children:
                 self._plan.links.append(Link(call.site, ends[0], ends[1], operations))
@@ -78,25 +98,24 @@ class _Reading:
         Yields:
             The child's number or None for an entry; the operations on the way; the edge met and the way to it.
         """
-        stack: list[tuple[Edge, tuple[str, ...], tuple[int, ...]]] = [(start, (), ())]
+        stack: list[tuple[Edge, _Trail | None]] = [(start, None)]
         visited = set()
         while stack:
-            edge, operations, way = stack.pop()
+            edge, trail = stack.pop()
             name = key(edge)
             earlier = [child for child in made.get(name, ()) if order is None or child < order]
-            if earlier:
-                yield earlier[-1], operations, (name, way)
-            elif name in entries:
-                yield None, operations, (name, way)
+            if earlier or name in entries:
+                operations, way = _follow(trail)
+                yield earlier[-1] if earlier else None, operations, (name, way)
             elif name not in visited:
                 visited.add(name)
                 self._alive.append(edge[0])
                 for index, (node, output) in enumerate(edge[0].next_functions):
-                    if node is None or node.name().endswith("AccumulateGrad"):
+                    if node is None or (node.name().endswith("AccumulateGrad") and (id(node), output) not in entries):
                         continue
                     self._alive.append(node)
                     self._consumers.setdefault((id(node), output), set()).add((id(edge[0]), index))
-                    stack.append(((node, output), (*operations, edge[0].name()), (*way, index)))
+                    stack.append(((node, output), (trail, edge[0].name(), index)))
 
     def _enter(self, number: int, order: int | None, output: int, way: tuple[EdgeKey, tuple[int, ...]]) -> None:
         """Notes through which node inputs a call uses an edge that it was given, itself or through a child."""
@@ -121,13 +140,14 @@ class _Reading:
     def _find_inputs(self, number: int, call: Call) -> None:
         """Says where a call's δ_in is measured: at its input's tensor, or, when others use that too, at its ports."""
         sites: list[int] = []
-        ports: list[Port] = []
+        ports: list[list[Port]] = []
         shared = False
-        for edge in call.inputs:
+        for edge in {key(edge): edge for edge in call.inputs}.values():  # attention is given one tensor three times
             mine = self._ports[number].get(key(edge), {})
             if not mine and edge not in call.outputs:  # no gradient goes back through here
                 continue
-            ports += mine.values()
+            if mine:
+                ports.append(list(mine.values()))
             shared |= bool(mine) and set(mine) != self._consumers.get(key(edge), set())
             probe = self._forward.probe_at(edge)
             sites += probe.sites[:1] if probe is not None else []
@@ -138,21 +158,19 @@ class _Reading:
 
     def _find_heads(self) -> None:
         """The outputs of modules with parameters that no other such module follows (DESIGN §2)."""
-        owners: dict[EdgeKey, int] = {}
-        for call in self._calls:
-            if call.own_parameters and not any(_owns_parameters(child) for child in call.children):
-                owners.update({key(edge): call.site for edge in call.outputs})
+        owners = self._owners()
         heads: dict[int, None] = {}
         # each way back remembers the head that it began at: a module that only feeds its own next call stays a head
         starts: list[tuple[Edge, int | None]] = [
             (edge, None) for call in self._calls if call.parent is None for edge in call.outputs
         ]
-        visited: set[tuple[EdgeKey, int | None]] = set()
+        visited: dict[EdgeKey, set[int | None]] = {}
         while starts:
             edge, head = starts.pop()
-            if (key(edge), head) in visited:
+            by = visited.setdefault(key(edge), set())
+            if head in by or len(by - {None}) > 1:  # one of any two heads is another one than whatever comes before
                 continue
-            visited.add((key(edge), head))
+            by.add(head)
             self._alive.append(edge[0])
             owner = owners.get(key(edge))
             if head is not None:
@@ -165,9 +183,17 @@ class _Reading:
             starts += [((node, nr), head) for node, nr in edge[0].next_functions if node is not None]
         self._plan.heads = [site for site in heads if site not in self._plan.followed]
 
-
-def _owns_parameters(call: Call) -> bool:
-    return call.own_parameters or any(_owns_parameters(child) for child in call.children)
+    def _owners(self) -> dict[EdgeKey, int]:
+        """Where the innermost modules with parameters gave their outputs, and what stands for those recomputed later."""
+        owners: dict[EdgeKey, int] = {}
+        above: set[int] = set()  # calls with such a module inside, by their identity
+        for call in reversed(self._calls):  # children before their parents
+            recomputed = call.ghost and call.module is not None and any(True for _ in call.module.parameters())
+            if (call.own_parameters or recomputed) and id(call) not in above:
+                owners.update({key(edge): call.site for edge in call.outputs if key(edge) not in owners})
+            if call.parent is not None and (call.own_parameters or recomputed or id(call) in above):
+                above.add(id(call.parent))
+        return owners
 
 
 def node_at(forward: ForwardPass, port: Port) -> Node | None:

@@ -56,6 +56,13 @@ class LossReader:
         if not (self.first_only and self._seen):
             self._seen.append(loss.detach().clone())  # it is read later, and `loss /= 4` may come first
 
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def forget(self, first: int) -> None:
+        """Drops the step's first losses: their gradients were zeroed."""
+        del self._seen[:first]
+
     def take(self) -> torch.Tensor | None:
         """The mean of the step's losses, float64, shape `[]`; None when there was none or it is not one number."""
         seen, self._seen = self._seen, []

@@ -71,6 +71,7 @@ class ParameterReader:
             for parameter in group["params"]
         }
         self._waiting = False
+        names: dict[int, list[str]] = {}
         for name, parameter in model.named_parameters():
             lazy: bool = is_lazy(parameter)
             if lazy:  # its module has not run yet
@@ -79,19 +80,37 @@ class ParameterReader:
             owner = owners.get(id(parameter), 0)
             facts = (name, id(parameter), parameter.requires_grad, not self._optimizers or owner != 0)
             if facts not in self._known:
-                self._known[facts] = self._site(model, *facts, parameter)
+                names = names or _names(model)
+                self._known[facts] = self._site(model, *facts, parameter, tuple(names[id(parameter)][1:]))
             index = self._known[facts]
             if index is not None:
                 self._watched.append(_Watched(index, parameter, owner))
 
     def _site(
-        self, model: nn.Module, name: str, _: int, trainable: bool, optimized: bool, parameter: nn.Parameter
+        self,
+        model: nn.Module,
+        name: str,
+        _: int,
+        trainable: bool,
+        optimized: bool,
+        parameter: nn.Parameter,
+        aliases: tuple[str, ...],
     ) -> int | None:
         path = name.rpartition(".")[0]
         if not self._table.wanted(path):
             return None
         shape, dtype = tuple(parameter.shape), str(parameter.dtype)[6:]
-        site = Site(name, "parameter", "", -1, shape=shape, dtype=dtype, trainable=trainable, optimized=optimized)
+        site = Site(
+            name,
+            "parameter",
+            "",
+            -1,
+            shape=shape,
+            dtype=dtype,
+            trainable=trainable,
+            optimized=optimized,
+            aliases=aliases,
+        )
         return self._table.parameter_site(site, model.get_submodule(path))
 
     def parameters(self) -> list[torch.Tensor]:
@@ -182,3 +201,11 @@ class ParameterReader:
         gradients = [watched.gradient for watched in self._watched if watched.gradient >= 0]
         clipped = [watched.clipped for watched in self._watched if watched.clipped >= 0]
         return entries, gradients, clipped
+
+
+def _names(model: nn.Module) -> dict[int, list[str]]:
+    """Every name that each parameter goes by: tied ones have several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return names

@@ -69,3 +69,13 @@ def is_compiled(module: nn.Module) -> bool:
     """Whether calling the module runs code that `torch.compile` made, inside which hooks are not called."""
     dynamo = sys.modules.get("torch._dynamo")  # importing it takes seconds; without it nothing is compiled
     return dynamo is not None and (isinstance(module, dynamo.OptimizedModule) or module._compiled_call_impl is not None)
+
+
+def is_transformed() -> bool:
+    """Whether the calls of this moment are those of a torch.func transform (vmap, grad …)."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def is_traced() -> bool:
+    """Whether `torch.jit.trace` runs: what hooks computed now would become part of its graph."""
+    return torch._C._get_tracing_state() is not None

@@ -19,6 +19,7 @@ from gradscope.recorder.forward import ForwardHooks, ForwardPass
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm
 from gradscope.recorder.private import after_backward, current_backward, forks, is_compiled
+from gradscope.recorder.recurrent import time_rows
 from gradscope.recorder.scaling import LossScale
 from gradscope.recorder.schedule import Schedule
 from gradscope.recorder.sites import SiteTable
@@ -81,9 +82,13 @@ class Recorder:
         self._parameters = ParameterReader(model, self._table, self._optimizers)
         self._scale = LossScale(scaler)
         self._losses = LossReader(criterion, self._guard, self._saw_loss)
-        self._backward = BackwardHooks(self._parameters.parameters, self._backward_ended, self._guard)
+        self._backward = BackwardHooks(
+            self._parameters.parameters, self._backward_ended, self._gradients_zeroed, self._guard
+        )
         self._topology = Topology(self._table, self._backward.listen_at_port)
-        self._forward = ForwardHooks(self._table, self._began, self._forward_ended, self._backward.listen)
+        self._forward = ForwardHooks(
+            self._table, self._began, self._recomputes, self._forward_ended, self._backward.listen
+        )
         self._delivery = Delivery(self._writer, self._write_info_if_changed, self._schedule)
         self._optimizer_handles: list[Any] = []
         for optimizer in optimizers:
@@ -153,6 +158,7 @@ class Recorder:
         self._collector: Collector | None = None
         self._passes: list[ForwardPass] = []
         self._backwards = 0
+        self._losses_before_backward = 0
         self._stepped: set[int] = set()
         self._training_mode = True
         self._scale.reset()
@@ -181,6 +187,7 @@ class Recorder:
         self._close_if_skipped()
         if not self._armed:
             return None
+        self._backward.forget_unfinished()
         self._never_seen = False
         self._training_mode = module.training
         self._scale.forward(self._device)
@@ -205,6 +212,12 @@ class Recorder:
         if self._collector is not None:
             self._backward.listen_at_loss(loss, self._scale.at_loss)
 
+    def _recomputes(self) -> Collector | None:
+        """The collector for what is recomputed in a backward pass of the running step."""
+        if self._collector is not None:
+            self._backward.open()
+        return self._collector
+
     def _forward_ended(self, forward: ForwardPass) -> None:
         self._topology.prepare(forward)
         self._passes.append(forward)
@@ -213,9 +226,15 @@ class Recorder:
         self._backwards += 1
         self._scale.mark()
         self._evaluated = self._in_closure
+        self._losses_before_backward = len(self._losses)
         if self._collector is not None:
             self._scale.backward()
             self._parameters.read_gradients(self._collector)
+
+    def _gradients_zeroed(self) -> None:
+        """What came before gradients were zeroed without a step is no part of the step (a GAN's other pass)."""
+        self._losses.forget(self._losses_before_backward)
+        self._backwards = 0
 
     def _before_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
@@ -262,7 +281,7 @@ class Recorder:
         row = np.zeros(1, STEP)
         row["step"], row["time"] = self._step, time.time()
         row["loss"] = row["gradient_norm"] = row["clipped_gradient_norm"] = np.nan
-        row["forwards"], row["backwards"] = len(trained), self._backwards
+        row["forwards"], row["backwards"] = sum(not forward.again for forward in trained), self._backwards
         row["training_mode"], row["scale"], row["skipped"] = self._training_mode, 1.0, skipped
         step = ClosedStep(row, self._learning_rates(), scale=self._scale.number, found_inf=self._scale.found_inf)
         loss = self._losses.take()
@@ -298,6 +317,7 @@ class Recorder:
             step.entries += [(site, "activation", row) for site, row in forward.activations]
             for probe in forward.probes.values():
                 deltas += [(site, "activation_gradient", row) for site in probe.sites for row in probe.rows]
+        deltas += [(site, "activation_gradient", row) for site, row in time_rows(trained, self._table)]
         step.entries += deltas
         step.scaled_rows = list({*self._parameters.scaled, *(row for _, _, row in deltas)})
         step.summaries = self._collector.collect()
@@ -342,7 +362,7 @@ class Recorder:
             why = "no forward pass was seen: was the model compiled after watch(), or model.forward called directly?"
             found.append(NotObserved("activations and their gradients", why))
         elif self._step:
-            found += self._topology.unseen()
+            found += [*self._topology.unseen(), *self._forward.not_observed()]
         if self._scale.unknown:
             why = (
                 "the loss scale of a float16 training is not known; hand watch() its scaler, or the loss to scope.loss"
@@ -354,18 +374,19 @@ class Recorder:
 
     # an error of ours ends with us
 
-    def _guard(self, function: Callable[..., None]) -> Callable[..., None]:
+    def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Wraps what torch or the user calls: counts its time, does nothing when not recording, stops on an error."""
 
-        def guarded(*args: Any, **kwargs: Any) -> None:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
             # first of all: when torch.compile traces a hook it must find nothing but this
             if torch.compiler.is_compiling() or self._paused or not self.recording:
-                return
+                return None
             entered = time.perf_counter()
             try:
-                function(*args, **kwargs)
+                return function(*args, **kwargs)
             except Exception as error:
                 self._fail(error)
+                return None
             finally:
                 self._spent += time.perf_counter() - entered
 

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.modules import activation, batchnorm, dropout, instancenorm, normalization, pooling, rnn
+from torch.nn.utils import parametrize
 
 from gradscope.records import Role, Site
 
@@ -32,9 +33,19 @@ def mechanism(module: nn.Module) -> str:
             return name
     if isinstance(module, _SHAPES):
         return "functional"
-    if next(module.children(), None) is None and next(module.parameters(recurse=False), None) is not None:
+    if is_leaf(module) and next(module.parameters(), None) is not None:
         return "weights"
     return "container"
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module holds no other; what makes its weights (weight norm, spectral norm) is no module of the model."""
+    return all(name == "parametrizations" for name, _ in module.named_children())
+
+
+def kind_of(module: nn.Module) -> str:
+    """A module's class name, that of before it was parametrized."""
+    return parametrize.type_before_parametrizations(module).__name__
 
 
 class SiteTable:
@@ -51,14 +62,27 @@ class SiteTable:
         self._index: dict[tuple[str, Role], int] = {}
         self._include, self._exclude = include, exclude
         self._ran = 0
+        self._model = weakref.ref(model)
+        self._strangers: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.module_of: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
         self.scan(model)
 
     def scan(self, model: nn.Module) -> None:
         """Learns the paths of the model's modules, new ones included."""
         for path, module in model.named_modules():
-            if self.wanted(path):
+            if self.wanted(path) and "parametrizations" not in path.split("."):
                 self.module_of.setdefault(module, path)
+
+    def is_news(self, module: nn.Module) -> bool:
+        """Whether a module without a path has joined the model since the last look, which is taken again if need be."""
+        model = self._model()
+        if module in self._strangers or model is None:
+            return False
+        self.scan(model)
+        if module in self.module_of:
+            return True
+        self._strangers.add(module)
+        return False
 
     def wanted(self, path: str) -> bool:
         """Whether `include` and `exclude` leave a module in."""
@@ -73,24 +97,33 @@ class SiteTable:
         """The index of a module's output or input site, made when it is first asked for."""
         index = self._index.get((path, role))
         if index is None:
-            leaf = next(module.children(), None) is None
-            label = f"{type(module).__name__}({module.extra_repr()})" if leaf else type(module).__name__
-            index = self._add(Site(path, role, type(module).__name__, self._ran, mechanism(module), label))
+            kind = kind_of(module)
+            label = f"{kind}({module.extra_repr()})" if is_leaf(module) else kind
+            index = self._add(Site(path, role, kind, self._ran, mechanism(module), label))
             self._ran += role == "output"
+        return index
+
+    def time_site(self, module: int, start: int, stop: int) -> int:
+        """The index of a bin of time steps of a recurrent module, given its output site."""
+        owner = self.sites[module]
+        path = f"{owner.path}[{start}:{stop}]"
+        index = self._index.get((path, "time"))
+        if index is None:
+            index = self._add(Site(path, "time", owner.kind, owner.order, owner.mechanism))
         return index
 
     def parameter_site(self, site: Site, owner: nn.Module) -> int:
         """The index of a parameter's site; what can change while training is brought up to date."""
         index = self._index.get((site.path, "parameter"))
         if index is None:
-            return self._add(dataclasses.replace(site, kind=type(owner).__name__, mechanism=mechanism(owner)))
-        self.update(index, trainable=site.trainable, optimized=site.optimized)
+            return self._add(dataclasses.replace(site, kind=kind_of(owner), mechanism=mechanism(owner)))
+        self.update(index, trainable=site.trainable, optimized=site.optimized, aliases=site.aliases)
         return index
 
     def order_parameters(self) -> None:
         """Gives each parameter its module's place in execution order, known once the module ran."""
         for index, site in enumerate(self.sites):
-            owner = self._index.get((site.path.rpartition(".")[0], "output"))
+            owner = self._index.get((site.module, "output"))
             if site.role == "parameter" and owner is not None:
                 self.update(index, order=self.sites[owner].order)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from gradscope.recorder.backward import Branch
@@ -26,25 +27,52 @@ class Topology:
         self._learned: set[int] = set()  # ids of plans that are in the table
         self.links: dict[Link, None] = {}
         self._heads: dict[int, None] = {}
+        self._ghosts: set[int] = set()  # sites that run without gradients first and are recomputed in the backward
+        self._heads_inside: dict[int, list[int]] = {}  # of those
         self._followed: set[int] = set()
 
     @property
     def heads(self) -> tuple[int, ...]:
         """Sites of the head's outputs."""
-        return tuple(site for site in self._heads if site not in self._followed)
+        heads = list(self._heads)
+        found: dict[int, None] = {}
+        while heads:
+            site = heads.pop(0)
+            inside = self._heads_inside.get(site)
+            if inside:  # the outermost recomputed module stands for its own heads
+                heads = [head for head in inside if head != site] + heads
+                inside = [site] if site in inside else []
+            if inside != [] and site not in self._followed:
+                found[site] = None
+        return tuple(found)
 
     def unseen(self) -> list[NotObserved]:
         """Modules that no recorded training forward called, those without a forward of their own left out."""
-        silent = [
-            path
+        seen = {path for path in self._table.module_of.values() if self._table.find(path, "output") is not None}
+        entered = {parent for path in seen for parent in _parents(path)}  # something inside ran
+        silent = {
+            path: module
             for module, path in self._table.module_of.items()
-            if self._table.find(path, "output") is None and type(module).forward is not nn.Module.forward
-        ]
-        outermost = [path for path in silent if not any(path.startswith(f"{other}.") for other in silent)]
+            if path not in seen
+            and type(module).forward is not nn.Module.forward
+            and (bool(module._parameters) if path in entered else any(True for _ in module.parameters()))
+        }
         return [
-            NotObserved(path or "(model)", "its forward was not called in a recorded training step")
-            for path in outermost
+            NotObserved(path or "(model)", self._why_silent(path))
+            for path in silent
+            if not any(parent in silent for parent in _parents(path))
         ]
+
+    def _why_silent(self, path: str) -> str:
+        """Why a module's forward was not seen."""
+        if path == "":
+            return "its forward was not called in a recorded training step; model.forward(x) goes unseen, model(x) does not"
+        above = {module for module, other in self._table.module_of.items() if other in _parents(path)}
+        if any(isinstance(module, torch.jit.ScriptModule) for module in above):
+            return "inside a TorchScript module, where hooks are not called"
+        if any(isinstance(module, nn.DataParallel) and len(module.device_ids) > 1 for module in above):
+            return "nn.DataParallel runs copies of it on several devices, which are not looked into"
+        return "its forward was not called in a recorded training step"
 
     def prepare(self, forward: ForwardPass) -> None:
         """Reads the graph of a finished pass, or recalls it, and listens where a module's input is shared."""
@@ -55,21 +83,26 @@ class Topology:
                 return
             plan = self._plans[order] = read_graph(forward)
         forward.plan = plan
-        ports: dict[tuple[int, int], tuple[Node, list[Branch]]] = {}
+        listeners: dict[tuple[int, int], tuple[Node, list[Branch]]] = {}
         for number, ways in plan.branches.items():
             call = forward.calls[number]
-            nodes = [(node_at(forward, port), port[3]) for port in ways]
-            if call.module is None or any(node is None for node, _ in nodes):
+            groups = [[(node_at(forward, port), port[3]) for port in ports] for ports in ways]
+            if call.module is None or call.ghost or any(node is None for nodes in groups for node, _ in nodes):
                 continue
             site = self._table.module_site(call.path, "input", call.module)
             for edge in call.inputs:
                 probe = forward.probe_at(edge)
-                if probe is not None and site in probe.sites:
+                if probe is None:
+                    continue
+                if site in probe.sites:
                     probe.sites.remove(site)  # the total is not this module's part
-            branch = Branch(site, forward, len(nodes))
-            for node, position in nodes:
-                ports.setdefault((id(node), position), (node, []))[1].append(branch)
-        for (_, position), (node, branches) in ports.items():
+                if call.axis in probe.axes:
+                    probe.axes.remove(call.axis)
+            for place, nodes in enumerate(groups):
+                branch = Branch(site, forward, len(nodes), axis=None if place else call.axis)
+                for node, position in nodes:
+                    listeners.setdefault((id(node), position), (node, []))[1].append(branch)
+        for (_, position), (node, branches) in listeners.items():
             self._listen_at_port(node, position, branches)
 
     def learn(self, forward: ForwardPass) -> None:
@@ -80,7 +113,12 @@ class Topology:
         self._learned.add(id(plan))
         self._table.changed = True
         self.links.update(dict.fromkeys(plan.links))
-        self._heads.update(dict.fromkeys(plan.heads))
+        self._ghosts |= plan.ghosts
+        root = forward.calls[0].site
+        if forward.again and root in self._ghosts:
+            self._heads_inside[root] = plan.heads
+        else:
+            self._heads.update(dict.fromkeys(plan.heads))
         self._followed |= plan.followed
         inputs: dict[int, dict[int, None]] = {}
         for number, sites in plan.inputs.items():
@@ -92,3 +130,9 @@ class Topology:
                 inputs.setdefault(call.site, {})[part] = None
         for site, found in inputs.items():
             self._table.update(site, inputs=tuple(found))
+
+
+def _parents(path: str) -> list[str]:
+    """The paths of all modules around a module, the model itself left out unless the module is a child of it alone."""
+    parts = path.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]

@@ -59,6 +59,9 @@ _OPERATION_MECHANISMS = {
 
 def operation_mechanism(operations: tuple[str, ...]) -> str:
     """The mechanism that a run of autograd nodes stands for; "functional" when none is known."""
+    softmax, products = (any(name in each for each in operations) for name in ("Softmax", "Bmm"))
+    if (softmax and products) or any("ScaledDotProduct" in operation for operation in operations):
+        return "attention"
     for mechanism, names in _OPERATION_MECHANISMS.items():
         if any(name in operation for name in names for operation in operations):
             return mechanism
@@ -113,7 +116,7 @@ def budget(signals: Signals, module: int | None = None) -> Budget | None:
             return None
         module = signals.modules[0]
     site = signals.sites[module]
-    links = [link for link in signals.run.info.links if link.container == module]
+    links = signals.links_in(module)
     chain = _chain(links)
     own = signals.own_gain(module)
     if chain is not None:

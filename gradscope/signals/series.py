@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.records import QUANTITIES, Run
+from gradscope.records import QUANTITIES, Link, Run
 
 Series = NDArray[np.float64]  # shape [sites, recorded steps]
 
@@ -55,14 +56,23 @@ class Signals:
         return sorted(found, key=lambda i: (self.sites[i].order < 0, self.sites[i].order, i))
 
     def parameters_of(self, module: int) -> list[int]:
-        """The parameter sites that the module itself owns."""
-        prefix = self.sites[module].path
-        return [i for i in self.parameters if self.sites[i].path.rpartition(".")[0] == prefix]
+        """The parameter sites that the module itself owns, those that it shares with others included."""
+        return self._parameters_of.get(self.sites[module].path, [])
+
+    @cached_property
+    def _parameters_of(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for parameter in self.parameters:
+            site = self.sites[parameter]
+            names = {site.module: None, **{replace(site, path=name).module: None for name in site.aliases}}
+            for path in names:
+                found.setdefault(path, []).append(parameter)
+        return found
 
     def owner(self, parameter: int) -> int | None:
         """The output site of the module that owns a parameter; None when that module never ran."""
-        path = self.sites[parameter].path.rpartition(".")[0]
-        return next((i for i in self.modules if self.sites[i].path == path), None)
+        index = self._index.get((self.sites[parameter].module, "output"))
+        return index if index is not None and self.sites[index].order >= 0 else None
 
     def site(self, path: str, role: str = "output") -> int:
         """The index of a site by its path.
@@ -70,10 +80,14 @@ class Signals:
         Raises:
             KeyError: no such site.
         """
-        for index, site in enumerate(self.sites):
-            if site.path == path and site.role == role:
-                return index
-        raise KeyError(f"no {role} site {path!r} in this run")
+        index = self._index.get((path, role))
+        if index is None:
+            raise KeyError(f"no {role} site {path!r} in this run")
+        return index
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str], int]:
+        return {(site.path, site.role): index for index, site in enumerate(self.sites)}
 
     def values(self, quantity: str, field: str) -> Series:
         """One field of the summaries of one quantity, see `records.SUMMARY`; a site without rows shows the rows of
@@ -146,27 +160,46 @@ class Signals:
         Pooling that the gradient has a way around (squeeze and excitation, a shortcut) takes nothing from it.
         """
         correction = np.zeros((len(self.sites), len(self.steps)))
+        modules = np.array(self.modules, np.intp)
+        order = np.array([self.sites[i].order for i in self.modules])
         for pool in self.modules:
             if self.sites[pool].mechanism != "pooling" or self._is_bypassed(pool):
                 continue
             taken = np.nan_to_num(self.own_gain(pool))
-            before = [
-                i
-                for i in self.modules
-                if self.sites[i].order < self.sites[pool].order
-                and not f"{self.sites[pool].path}.".startswith(f"{self.sites[i].path}." if self.sites[i].path else "")
-            ]
-            correction[before] += np.where(np.isfinite(taken), np.minimum(taken, 0.0), 0.0)
+            taken = np.where(np.isfinite(taken), np.minimum(taken, 0.0), 0.0)
+            correction[modules[order < self.sites[pool].order]] += taken
+            parts = self.sites[pool].path.split(".")
+            around = [".".join(parts[:length]) for length in range(len(parts))]  # begun before it, but fed later
+            correction[[self._index[path, "output"] for path in around if (path, "output") in self._index]] -= taken
         gain: Series = self.backward_gain * 10.0**-correction
         return gain
 
     def _is_bypassed(self, module: int) -> bool:
         """Whether what a module is fed is used elsewhere too, so that the gradient has another way back."""
-        links = self.run.info.links
-        into = [link for link in links if link.target == module]
+        into = self._links_into.get(module, [])
         sources = {(link.container, link.source) for link in into}
-        shared = any((link.container, link.source) in sources and link.target != module for link in links)
+        near = [link for container, _ in sources for link in self.links_in(container)]
+        shared = any((link.container, link.source) in sources and link.target != module for link in near)
         return shared or any(link.source is None and self._is_bypassed(link.container) for link in into)
+
+    def links_in(self, container: int) -> list[Link]:
+        """The links between the children of a module, given its output site."""
+        return self._links_in.get(container, [])
+
+    @cached_property
+    def _links_in(self) -> dict[int, list[Link]]:
+        found: dict[int, list[Link]] = {}
+        for link in self.run.info.links:
+            found.setdefault(link.container, []).append(link)
+        return found
+
+    @cached_property
+    def _links_into(self) -> dict[int, list[Link]]:
+        found: dict[int, list[Link]] = {}
+        for link in self.run.info.links:
+            if link.target is not None:
+                found.setdefault(link.target, []).append(link)
+        return found
 
     @cached_property
     def forward_gain(self) -> Series:
@@ -215,6 +248,36 @@ class Signals:
         known = np.isfinite(before) & np.isfinite(after) & ~self.run.steps["skipped"]
         return float(np.mean(after[known] < 0.999 * before[known])) if known.any() else float("nan")
 
+    def time_profile(self, module: int) -> Series:
+        """The norm of the gradient at each time step, shape `[recorded steps, bins]`, first time step first.
+
+        Of an RNN, LSTM or GRU it is taken at its input; of a module that feeds its own next call (a cell, a loop written
+        by hand) at its output, call by call. More than 64 time steps are joined by twos, fours and so on to bins of one
+        width. Without a profile there are no bins; NaN: not measured.
+        """
+        bins = self._time_bins.get(self.sites[module].path, [])
+        width = max((stop - start for start, stop, _ in bins), default=1)
+        squares = self.values("activation_gradient", "sum_squares")
+        total = np.zeros((len(self.steps), -(-max((stop for _, stop, _ in bins), default=0) // width)))
+        seen = np.zeros(total.shape, bool)
+        for start, _, site in bins:
+            known = ~np.isnan(squares[site])
+            total[known, start // width] += squares[site][known]
+            seen[known, start // width] = True
+        profile: Series = np.sqrt(np.where(seen, total, np.nan))
+        return profile
+
+    @cached_property
+    def _time_bins(self) -> dict[str, list[tuple[int, int, int]]]:
+        """Of each recurrent module, by path: first time step, the one after the last, site."""
+        found: dict[str, list[tuple[int, int, int]]] = {}
+        for index, site in enumerate(self.sites):
+            if site.role == "time":
+                path, _, span = site.path.removesuffix("]").rpartition("[")
+                start, _, stop = span.partition(":")
+                found.setdefault(path, []).append((int(start), int(stop), index))
+        return found
+
     def first_non_finite(self, quantity: str, excused: NDArray[np.bool_] | None = None) -> tuple[int, list[int]] | None:
         """The first recorded step at which the quantity holds NaN or Inf, and the sites where it does, in execution order.
 
@@ -223,7 +286,8 @@ class Signals:
         flags = self.non_finite(quantity)
         if excused is not None:
             flags[:, excused] = False
-        flags[[i for i, site in enumerate(self.sites) if site.same_as is not None]] = False  # said once a tensor
+        repeated = [i for i, site in enumerate(self.sites) if site.same_as is not None or site.role == "time"]
+        flags[repeated] = False  # said once a tensor
         columns = np.flatnonzero(flags.any(axis=0))
         if not len(columns):
             return None

@@ -31,8 +31,9 @@ from gradscope.store.schema import EVENTS_FILE, RUN_FILE, STEPS_FILE, SUMMARIES_
 
 def _parse_info(content: dict[str, Any]) -> RunInfo:
     """A `RunInfo` from the JSON object that `dataclasses.asdict` gave; unknown keys are ignored."""
+    lists = ("shape", "aliases", "inputs")
     nested: dict[str, Callable[[dict[str, Any]], Any]] = {
-        "sites": lambda item: Site(**{**item, "shape": tuple(item["shape"]), "inputs": tuple(item["inputs"])}),
+        "sites": lambda item: Site(**{**item, **{name: tuple(item.get(name, ())) for name in lists}}),
         "links": lambda item: Link(**{**item, "operations": tuple(item["operations"])}),
         "not_observed": lambda item: NotObserved(**item),
         "optimizers": lambda item: OptimizerInfo(**item),
