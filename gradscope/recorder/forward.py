@@ -39,7 +39,7 @@ def key(edge: Edge) -> EdgeKey:
 
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]  # wraps what torch calls, so that our errors end with us
 
-_LABEL = "gradscope"  # key in a node's `metadata`, a dict that torch keeps for its users
+_LABEL = "gradscope"  # with a watcher's number, key in a node's `metadata`, a dict that torch keeps for its users
 
 
 @dataclass(eq=False)
@@ -95,6 +95,7 @@ class Plan:
 class ForwardPass:
     """One outermost call of a watched module and everything that ran in it."""
 
+    watcher: int  # whose pass it is: several models may be watched, and one feed the other
     calls: list[Call] = field(default_factory=list)  # in the order in which they began
     looked: bool = False  # for modules that were added to the model
     again: bool = False  # a recompute in the backward, of what first ran without gradients
@@ -115,7 +116,7 @@ class ForwardPass:
         """Lets go of the autograd graph; what was learned from it are numbers. Later passes may begin at its outputs."""
         for call in self.calls:
             for edge in call.outputs if call.parent is None else ():
-                edge[0].metadata.setdefault(_LABEL, {})[edge[1]] = self.probes.get(key(edge))
+                edge[0].metadata.setdefault((_LABEL, self.watcher), {})[edge[1]] = self.probes.get(key(edge))
             call.module, call.inputs, call.outputs, call.made, call.inside = None, [], [], [], []
         self.measured.clear()
 
@@ -246,7 +247,7 @@ class ForwardHooks:
         if not again and collector is not self._collector:
             self._collector = collector
             self._called.clear()
-        self._local.collector, self._local.forward = collector, ForwardPass(again=again)
+        self._local.collector, self._local.forward = collector, ForwardPass(id(self), again=again)
         return True
 
     def _settle_ghosts(self, parent: Call) -> None:
@@ -292,7 +293,7 @@ class ForwardHooks:
             if call.axis is not None and len(call.inputs) == 1:
                 probe.axes.append(call.axis)
             if call.parent is None:
-                earlier = probe_of_earlier_pass(edge)
+                earlier = probe_of_earlier_pass(edge, forward)
                 if earlier is not None:
                     forward.position = max(forward.position, earlier.forward.position + 1)
 
@@ -378,7 +379,7 @@ def _is_one_tensor(values: Any) -> bool:
     return len(values) == 1 and type(values) is tuple and type(values[0]) is torch.Tensor
 
 
-def probe_of_earlier_pass(edge: Edge) -> Probe | None:
-    """The probe that an earlier pass has on this edge, if that is one of its outputs."""
-    found: Probe | None = edge[0].metadata.get(_LABEL, {}).get(edge[1])
+def probe_of_earlier_pass(edge: Edge, forward: ForwardPass) -> Probe | None:
+    """The probe that a pass of the same model before this one has on an edge, if that is one of its outputs."""
+    found: Probe | None = edge[0].metadata.get((_LABEL, forward.watcher), {}).get(edge[1])
     return found

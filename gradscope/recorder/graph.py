@@ -174,7 +174,7 @@ class _Reading:
             self._alive.append(edge[0])
             owner = owners.get(key(edge))
             if head is not None:
-                earlier = probe_of_earlier_pass(edge) if owner is None else None
+                earlier = probe_of_earlier_pass(edge, self._forward) if owner is None else None
                 before = [owner] if owner is not None else earlier.sites if earlier is not None else []
                 self._plan.followed.update(site for site in before if site != head)
             elif owner is not None:
