@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from gradscope.recorder.forward import Edge, ForwardPass, Guard, Node, Probe
+from gradscope.recorder.forward import Guard
+from gradscope.recorder.passes import Edge, ForwardPass, Node, Probe
 from gradscope.recorder.private import after_backward, current_backward
 from gradscope.recorder.recurrent import TimeAxis
 from gradscope.stats import Collector

@@ -6,7 +6,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from gradscope.recorder.passes import Call, Edge, ForwardPass, Node, Probe, key, probe_of_earlier_pass
 from gradscope.recorder.private import (
     add_forward_hook,
     current_backward,
@@ -21,104 +21,13 @@ from gradscope.recorder.private import (
     is_transformed,
     keep_quiet_about_hooks,
 )
-from gradscope.recorder.recurrent import SEQUENCE_MODULES, TimeAxis, axis_of, with_gradient
+from gradscope.recorder.recurrent import SEQUENCE_MODULES, axis_of, with_gradient
 from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.tensors import is_numeric, tensors_in
-from gradscope.records import Link, NotObserved
+from gradscope.records import NotObserved
 from gradscope.stats import Collector
 
-Node = Any  # torch.autograd.graph.Node; its subclasses are made at run time
-Edge = tuple[Node, int]  # a node and which of its outputs: where a tensor's gradient arrives
-EdgeKey = tuple[int, int]  # (id of a node, which of its outputs)
-
-
-def key(edge: Edge) -> EdgeKey:
-    """A hashable name of an edge, good while its node is alive."""
-    return id(edge[0]), edge[1]
-
-
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]  # wraps what torch calls, so that our errors end with us
-
-_LABEL = "gradscope"  # with a watcher's number, key in a node's `metadata`, a dict that torch keeps for its users
-
-
-@dataclass(eq=False)
-class Probe:
-    """One gradient edge that is listened to: the sites that its gradient belongs to."""
-
-    sites: list[int]
-    forward: ForwardPass
-    number: int = 0  # calls of the same site earlier in the pass
-    axes: list[TimeAxis] = field(default_factory=list)  # of recurrent modules that this edge feeds
-    rows: list[int] = field(default_factory=list)  # of the collector, once backward passes have come by
-
-
-@dataclass(eq=False)
-class Call:
-    """One call of one module."""
-
-    module: nn.Module | None  # None after the pass: a module is not kept alive
-    path: str
-    site: int
-    parent: Call | None
-    children: list[Call] = field(default_factory=list)
-    inputs: list[Edge] = field(default_factory=list)
-    outputs: list[Edge] = field(default_factory=list)
-    own_parameters: bool = False
-    number: int = 0  # calls of the same site earlier in the pass
-    ghost: bool = False  # ran without gradients inside a pass that has them: reentrant checkpointing, perhaps
-    inside: list[tuple[str, nn.Module]] = field(default_factory=list)  # of a ghost: what ran in it, itself first
-    made: list[torch.Tensor] = field(default_factory=list)  # by a ghost, until the next call
-    axis: TimeAxis | None = None
-
-
-# A place where a module uses its input: the call, its output (or, as -1 - n, its input), the way back from there by
-# indices into `next_functions`, and which input of the last node it is.
-Port = tuple[int, int, tuple[int, ...], int]
-
-
-@dataclass
-class Plan:
-    """What the graph of one order of calls looks like, without a reference to it."""
-
-    links: list[Link] = field(default_factory=list)
-    heads: list[int] = field(default_factory=list)  # sites of head outputs
-    ghosts: set[int] = field(default_factory=set)  # sites that are recomputed in the backward
-    feeding: list[int] = field(default_factory=list)  # sites whose output feeds their own next call
-    followed: set[int] = field(default_factory=set)  # sites with parameters that a later one follows
-    inputs: dict[int, list[int]] = field(default_factory=dict)  # call -> sites where its δ_in is, nothing else uses it
-    # call -> for each of its inputs where its part of the δ_in, which others share, comes out
-    branches: dict[int, list[list[Port]]] = field(default_factory=dict)
-
-
-@dataclass(eq=False)
-class ForwardPass:
-    """One outermost call of a watched module and everything that ran in it."""
-
-    watcher: int  # whose pass it is: several models may be watched, and one feed the other
-    calls: list[Call] = field(default_factory=list)  # in the order in which they began
-    looked: bool = False  # for modules that were added to the model
-    again: bool = False  # a recompute in the backward, of what first ran without gradients
-    position: int = 0  # in a loop around the model: how many passes lead to this one
-    numbers: dict[int, int] = field(default_factory=dict)  # site -> calls so far
-    activations: list[tuple[int, int]] = field(default_factory=list)  # (site, row)
-    timed: list[tuple[TimeAxis, int, int, int]] = field(default_factory=list)  # (axis, first time step, end, row)
-    probes: dict[EdgeKey, Probe] = field(default_factory=dict)  # nodes are kept alive by the calls, so ids are unique
-    plan: Plan | None = None
-    trained: bool = False  # a backward pass came back through it and reached a parameter
-    measured: dict[int, tuple[weakref.ref[torch.Tensor], int, int, int]] = field(default_factory=dict)
-
-    def probe_at(self, edge: Edge) -> Probe | None:
-        """The probe on a gradient edge; each edge has one at most."""
-        return self.probes.get(key(edge))
-
-    def release(self) -> None:
-        """Lets go of the autograd graph; what was learned from it are numbers. Later passes may begin at its outputs."""
-        for call in self.calls:
-            for edge in call.outputs if call.parent is None else ():
-                edge[0].metadata.setdefault((_LABEL, self.watcher), {})[edge[1]] = self.probes.get(key(edge))
-            call.module, call.inputs, call.outputs, call.made, call.inside = None, [], [], [], []
-        self.measured.clear()
 
 
 class ForwardHooks:
@@ -223,8 +132,8 @@ class ForwardHooks:
             self._take_inputs(call, args)
             return None
         site = call.site = self._table.module_site(path, "output", module)
-        call.number = forward.numbers.get(site, 0)
-        forward.numbers[site] = call.number + 1
+        call.number = forward.numbers.get(path, 0)
+        forward.numbers[path] = call.number + 1
         if not forward.again:
             self._called.add(path)
         replaced = with_gradient(module, args)
@@ -320,6 +229,7 @@ class ForwardHooks:
         self._take_outputs(call, output)
         if not stack:
             forward: ForwardPass = self._local.forward
+            self._lend(forward)
             self._ended(forward)
             self._forget()
 
@@ -341,19 +251,25 @@ class ForwardHooks:
                 call.outputs.append(edge)
                 probe = forward.probe_at(edge) or self._probe(forward, edge, call.site, call)
                 owners.update(probe.sites[:1])
+        rows = [row for _, _, site, row in (forward.measured[id(tensor)] for tensor in tensors) if site != call.site]
+        probes = [probe for probe in map(forward.probe_at, call.outputs) if probe is not None]
         if len(owners) == 1 and call.site not in owners:
-            self._table.update(call.site, same_as=owners.pop())
+            forward.borrowed.append((call.site, owners.pop(), rows, probes))
             return
-        for tensor in tensors:
-            _, _, site, row = forward.measured[id(tensor)]
-            if site != call.site:
-                forward.activations.append((call.site, row))
-        for edge in call.outputs:
-            shared = forward.probe_at(edge)
-            if shared is not None and call.site not in shared.sites:
-                shared.sites.append(call.site)
+        _enter(forward, call.site, rows, probes)
         if tensors and not self._table.sites[call.site].shape:
-            self._table.update(call.site, shape=tuple(tensors[0].shape), dtype=str(tensors[0].dtype)[6:])
+            shape = () if tensors[0].is_nested else tuple(tensors[0].shape)
+            self._table.update(call.site, shape=shape, dtype=str(tensors[0].dtype)[6:])
+
+    def _lend(self, forward: ForwardPass) -> None:
+        """Lets a container whose output is its last child's share that child's numbers, if all its calls do."""
+        for site, owner, rows, probes in forward.borrowed:
+            calls, of_owner = (forward.numbers.get(self._table.sites[index].path) for index in (site, owner))
+            if calls == of_owner:
+                self._table.update(site, same_as=owner)
+            else:  # an activation that is called several times, the last of them for this container's output
+                _enter(forward, site, rows, probes)
+        forward.borrowed.clear()
 
     def _measure(self, tensor: torch.Tensor, site: int) -> int:
         """Summarises a tensor unless it was, unchanged, in this pass; returns the site whose tensor it is."""
@@ -374,12 +290,14 @@ class ForwardHooks:
         return probe
 
 
+def _enter(forward: ForwardPass, site: int, rows: list[int], probes: list[Probe]) -> None:
+    """Notes what was measured on behalf of other sites for this one too."""
+    forward.activations += [(site, row) for row in rows]
+    for probe in probes:
+        if site not in probe.sites:
+            probe.sites.append(site)
+
+
 def _is_one_tensor(values: Any) -> bool:
     """Whether this is what most modules are given: a tuple of a tensor."""
     return len(values) == 1 and type(values) is tuple and type(values[0]) is torch.Tensor
-
-
-def probe_of_earlier_pass(edge: Edge, forward: ForwardPass) -> Probe | None:
-    """The probe that a pass of the same model before this one has on an edge, if that is one of its outputs."""
-    found: Probe | None = edge[0].metadata.get((_LABEL, forward.watcher), {}).get(edge[1])
-    return found

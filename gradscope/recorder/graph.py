@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gradscope.recorder.forward import Call, Edge, EdgeKey, ForwardPass, Node, Plan, Port, key, probe_of_earlier_pass
+from gradscope.recorder.passes import Call, Edge, EdgeKey, ForwardPass, Node, Plan, Port, key, probe_of_earlier_pass
 from gradscope.records import Link
 
 

@@ -126,10 +126,14 @@ class ParameterReader:
         """Whether any gradient of the step was read."""
         return any(watched.gradient >= 0 for watched in self._watched)
 
-    def read_gradients(self, collector: Collector) -> None:
-        """Reads gradients after a backward pass; a later pass of the step replaces what was read."""
+    def look_again(self) -> None:
+        """Finds the parameters that lazy modules have made since."""
         if self._waiting:
             self.start()
+
+    def read_gradients(self, collector: Collector) -> None:
+        """Reads gradients after a backward pass; a later pass of the step replaces what was read."""
+        self.look_again()
         with torch.no_grad():
             for watched in self._watched:
                 gradient = watched.parameter.grad

@@ -15,9 +15,10 @@ from torch import nn
 
 from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
-from gradscope.recorder.forward import ForwardHooks, ForwardPass
+from gradscope.recorder.forward import ForwardHooks
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm
+from gradscope.recorder.passes import ForwardPass
 from gradscope.recorder.private import after_backward, current_backward, forks, is_compiled
 from gradscope.recorder.recurrent import time_rows
 from gradscope.recorder.scaling import LossScale
@@ -157,8 +158,7 @@ class Recorder:
     def _reset_step(self) -> None:
         self._collector: Collector | None = None
         self._passes: list[ForwardPass] = []
-        self._backwards = 0
-        self._losses_before_backward = 0
+        self._backwards = self._losses_before_backward = 0
         self._stepped: set[int] = set()
         self._training_mode = True
         self._scale.reset()
@@ -219,6 +219,7 @@ class Recorder:
         return self._collector
 
     def _forward_ended(self, forward: ForwardPass) -> None:
+        self._parameters.look_again()  # the pass may have made them
         self._topology.prepare(forward)
         self._passes.append(forward)
 
@@ -386,7 +387,6 @@ class Recorder:
                 return function(*args, **kwargs)
             except Exception as error:
                 self._fail(error)
-                return None
             finally:
                 self._spent += time.perf_counter() - entered
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 if TYPE_CHECKING:
-    from gradscope.recorder.forward import ForwardPass
+    from gradscope.recorder.passes import ForwardPass
     from gradscope.recorder.sites import SiteTable
 
 MOST_BINS = 64

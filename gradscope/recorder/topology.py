@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import getattr_static
 from typing import Any
 
 import torch
 from torch import nn
 
 from gradscope.recorder.backward import Branch
-from gradscope.recorder.forward import ForwardPass, Node, Plan
 from gradscope.recorder.graph import node_at, read_graph, signature
+from gradscope.recorder.passes import ForwardPass, Node, Plan
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Link, NotObserved
 
@@ -54,7 +55,7 @@ class Topology:
             path: module
             for module, path in self._table.module_of.items()
             if path not in seen
-            and type(module).forward is not nn.Module.forward
+            and getattr_static(type(module), "forward", None) is not nn.Module.forward
             and (bool(module._parameters) if path in entered else any(True for _ in module.parameters()))
         }
         return [
@@ -67,7 +68,7 @@ class Topology:
         """Why a module's forward was not seen."""
         if path == "":
             return "its forward was not called in a recorded training step; model.forward(x) goes unseen, model(x) does not"
-        above = {module for module, other in self._table.module_of.items() if other in _parents(path)}
+        above = {module for module, other in self._table.module_of.items() if other in ("", *_parents(path))}
         if any(isinstance(module, torch.jit.ScriptModule) for module in above):
             return "inside a TorchScript module, where hooks are not called"
         if any(isinstance(module, nn.DataParallel) and len(module.device_ids) > 1 for module in above):
@@ -133,6 +134,6 @@ class Topology:
 
 
 def _parents(path: str) -> list[str]:
-    """The paths of all modules around a module, the model itself left out unless the module is a child of it alone."""
+    """The paths of all modules around a module, the model itself left out."""
     parts = path.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts))]

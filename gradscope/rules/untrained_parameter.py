@@ -18,7 +18,8 @@ class UntrainedParameter(Rule):
     Why it hurts: a layer that never moves stays a random projection. The loss may still fall, which hides it.
 
     When it is harmless: frozen parameters (`requires_grad=False`) are left alone on purpose. A bias before a
-    normalisation and the key bias of attention have no effect, so their gradient is zero by arithmetic (THEORY T29).
+    normalisation, the key bias of attention and the last bias of a tower whose outputs are subtracted have no effect, so
+    their gradient is zero by arithmetic (THEORY T29); the weights beside them get theirs.
     A branch that starts at zero (ReZero, LoRA) has zero gradients at first. Fine-tuning trains a small part and leaves
     the rest out of the optimizer. Modules that a step does not use get nothing in that step.
 
@@ -48,7 +49,7 @@ class UntrainedParameter(Rule):
         never = [i for i in wanted if np.isnan(gradient[i]).all()]
         zero = signals.exactly_zero("gradient")
         zeros = [i for i in wanted if i not in never and bool((zero[i] | np.isnan(gradient[i])).all())]
-        zeros = [i for i in zeros if not self._by_design(signals, i)]
+        zeros = [i for i in zeros if not self._by_design(signals, i, zeros)]
         outside = [i for i in wanted if i not in never and i not in zeros and not signals.sites[i].optimized]
         used = [i for i in never if signals.owner(i) is not None]
         unused = [i for i in never if i not in used]
@@ -83,15 +84,13 @@ class UntrainedParameter(Rule):
                 total,
             )
 
-    def _by_design(self, signals: Signals, parameter: int) -> bool:
-        """A bias whose effect the next layer takes away: a normalisation follows its module."""
+    def _by_design(self, signals: Signals, parameter: int, zeros: list[int]) -> bool:
+        """A bias whose effect is taken away further on: a gradient came by, or its weights would have none either."""
         site, owner = signals.sites[parameter], signals.owner(parameter)
         if not site.path.endswith("bias") or owner is None:
             return False
-        if site.mechanism == "attention":
-            return True
-        following = [i for i in signals.layers if signals.sites[i].order > signals.sites[owner].order]
-        return bool(following) and signals.sites[following[0]].mechanism == "normalisation"
+        beside = [i for i in signals.parameters_of(owner) if not signals.sites[i].path.endswith("bias")]
+        return site.mechanism == "attention" or any(i not in zeros for i in beside)
 
     def _finding(
         self,

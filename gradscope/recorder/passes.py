@@ -1,0 +1,111 @@
+"""What a forward pass is to the recorder: its calls, the gradient edges that it listens at, the plan of its graph."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradscope.recorder.recurrent import TimeAxis
+from gradscope.records import Link
+
+Node = Any  # torch.autograd.graph.Node; its subclasses are made at run time
+Edge = tuple[Node, int]  # a node and which of its outputs: where a tensor's gradient arrives
+EdgeKey = tuple[int, int]  # (id of a node, which of its outputs)
+
+
+def key(edge: Edge) -> EdgeKey:
+    """A hashable name of an edge, good while its node is alive."""
+    return id(edge[0]), edge[1]
+
+
+_LABEL = "gradscope"  # with a watcher's number, key in a node's `metadata`, a dict that torch keeps for its users
+
+
+@dataclass(eq=False)
+class Probe:
+    """One gradient edge that is listened to: the sites that its gradient belongs to."""
+
+    sites: list[int]
+    forward: ForwardPass
+    number: int = 0  # calls of the same site earlier in the pass
+    axes: list[TimeAxis] = field(default_factory=list)  # of recurrent modules that this edge feeds
+    rows: list[int] = field(default_factory=list)  # of the collector, once backward passes have come by
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of one module."""
+
+    module: nn.Module | None  # None after the pass: a module is not kept alive
+    path: str
+    site: int
+    parent: Call | None
+    children: list[Call] = field(default_factory=list)
+    inputs: list[Edge] = field(default_factory=list)
+    outputs: list[Edge] = field(default_factory=list)
+    own_parameters: bool = False
+    number: int = 0  # calls of the same site earlier in the pass
+    ghost: bool = False  # ran without gradients inside a pass that has them: reentrant checkpointing, perhaps
+    inside: list[tuple[str, nn.Module]] = field(default_factory=list)  # of a ghost: what ran in it, itself first
+    made: list[torch.Tensor] = field(default_factory=list)  # by a ghost, until the next call
+    axis: TimeAxis | None = None
+
+
+# A place where a module uses its input: the call, its output (or, as -1 - n, its input), the way back from there by
+# indices into `next_functions`, and which input of the last node it is.
+Port = tuple[int, int, tuple[int, ...], int]
+
+
+@dataclass
+class Plan:
+    """What the graph of one order of calls looks like, without a reference to it."""
+
+    links: list[Link] = field(default_factory=list)
+    heads: list[int] = field(default_factory=list)  # sites of head outputs
+    ghosts: set[int] = field(default_factory=set)  # sites that are recomputed in the backward
+    feeding: list[int] = field(default_factory=list)  # sites whose output feeds their own next call
+    followed: set[int] = field(default_factory=set)  # sites with parameters that a later one follows
+    inputs: dict[int, list[int]] = field(default_factory=dict)  # call -> sites where its δ_in is, nothing else uses it
+    # call -> for each of its inputs where its part of the δ_in, which others share, comes out
+    branches: dict[int, list[list[Port]]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class ForwardPass:
+    """One outermost call of a watched module and everything that ran in it."""
+
+    watcher: int  # whose pass it is: several models may be watched, and one feed the other
+    calls: list[Call] = field(default_factory=list)  # in the order in which they began
+    looked: bool = False  # for modules that were added to the model
+    again: bool = False  # a recompute in the backward, of what first ran without gradients
+    position: int = 0  # in a loop around the model: how many passes lead to this one
+    numbers: dict[str, int] = field(default_factory=dict)  # path -> calls so far
+    borrowed: list[tuple[int, int, list[int], list[Probe]]] = field(default_factory=list)  # see `ForwardHooks._lend`
+    activations: list[tuple[int, int]] = field(default_factory=list)  # (site, row)
+    timed: list[tuple[TimeAxis, int, int, int]] = field(default_factory=list)  # (axis, first time step, end, row)
+    probes: dict[EdgeKey, Probe] = field(default_factory=dict)  # nodes are kept alive by the calls, so ids are unique
+    plan: Plan | None = None
+    trained: bool = False  # a backward pass came back through it and reached a parameter
+    measured: dict[int, tuple[weakref.ref[torch.Tensor], int, int, int]] = field(default_factory=dict)
+
+    def probe_at(self, edge: Edge) -> Probe | None:
+        """The probe on a gradient edge; each edge has one at most."""
+        return self.probes.get(key(edge))
+
+    def release(self) -> None:
+        """Lets go of the autograd graph; what was learned from it are numbers. Later passes may begin at its outputs."""
+        for call in self.calls:
+            for edge in call.outputs if call.parent is None else ():
+                edge[0].metadata.setdefault((_LABEL, self.watcher), {})[edge[1]] = self.probes.get(key(edge))
+            call.module, call.inputs, call.outputs, call.made, call.inside = None, [], [], [], []
+        self.measured.clear()
+
+
+def probe_of_earlier_pass(edge: Edge, forward: ForwardPass) -> Probe | None:
+    """The probe that a pass of the same model before this one has on an edge, if that is one of its outputs."""
+    found: Probe | None = edge[0].metadata.get((_LABEL, forward.watcher), {}).get(edge[1])
+    return found
