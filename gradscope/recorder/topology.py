@@ -50,13 +50,15 @@ class Topology:
     def unseen(self) -> list[NotObserved]:
         """Modules that no recorded training forward called, those without a forward of their own left out."""
         seen = {path for path in self._table.module_of.values() if self._table.find(path, "output") is not None}
+        modules = [module for module, path in self._table.module_of.items() if path in seen]
+        used = {id(parameter) for module in modules for parameter in module.parameters(recurse=False)}
         entered = {parent for path in seen for parent in _parents(path)}  # something inside ran
         silent = {
             path: module
             for module, path in self._table.module_of.items()
             if path not in seen
             and getattr_static(type(module), "forward", None) is not nn.Module.forward
-            and (bool(module._parameters) if path in entered else any(True for _ in module.parameters()))
+            and (not path or any(id(p) not in used for p in module.parameters(recurse=path not in entered)))
         }
         return [
             NotObserved(path or "(model)", self._why_silent(path))
