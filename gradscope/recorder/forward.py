@@ -112,8 +112,7 @@ class ForwardHooks:
                 self._again()  # a checkpoint in a checkpoint: the backward that both are part of is known from now on
             return None
         if is_transformed():
-            name = path or "(model)"
-            self._strangers[name] = "calls inside a torch.func transform are not looked into"
+            self._strangers["calls inside torch.func transforms"] = "tensors hold no numbers of their own there"
             return None
         if not stack and not self._open_pass(module, path):
             return None

@@ -214,7 +214,9 @@ class Recorder:
 
     def _recomputes(self) -> Collector | None:
         """The collector for what is recomputed in a backward pass of the running step."""
-        if self._collector is not None:
+        if self._armed:
+            self._never_seen = False
+            self._begin()
             self._backward.open()
         return self._collector
 
@@ -282,7 +284,7 @@ class Recorder:
         row = np.zeros(1, STEP)
         row["step"], row["time"] = self._step, time.time()
         row["loss"] = row["gradient_norm"] = row["clipped_gradient_norm"] = np.nan
-        row["forwards"], row["backwards"] = sum(not forward.again for forward in trained), self._backwards
+        row["forwards"], row["backwards"] = sum(not f.again for f in trained) or bool(trained), self._backwards
         row["training_mode"], row["scale"], row["skipped"] = self._training_mode, 1.0, skipped
         step = ClosedStep(row, self._learning_rates(), scale=self._scale.number, found_inf=self._scale.found_inf)
         loss = self._losses.take()

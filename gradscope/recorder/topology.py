@@ -28,6 +28,7 @@ class Topology:
         self._learned: set[int] = set()  # ids of plans that are in the table
         self.links: dict[Link, None] = {}
         self._heads: dict[int, None] = {}
+        self._recomputed_heads: dict[int, None] = {}  # of a checkpoint around no module that was seen: if nothing else
         self._ghosts: set[int] = set()  # sites that run without gradients first and are recomputed in the backward
         self._heads_inside: dict[int, list[int]] = {}  # of those
         self._followed: set[int] = set()
@@ -35,7 +36,7 @@ class Topology:
     @property
     def heads(self) -> tuple[int, ...]:
         """Sites of the head's outputs."""
-        heads = list(self._heads)
+        heads = list(self._heads or self._recomputed_heads)
         found: dict[int, None] = {}
         while heads:
             site = heads.pop(0)
@@ -121,7 +122,7 @@ class Topology:
         if forward.again and root in self._ghosts:
             self._heads_inside[root] = plan.heads
         else:
-            self._heads.update(dict.fromkeys(plan.heads))
+            (self._recomputed_heads if forward.again else self._heads).update(dict.fromkeys(plan.heads))
         self._followed |= plan.followed
         inputs: dict[int, dict[int, None]] = {}
         for number, sites in plan.inputs.items():
