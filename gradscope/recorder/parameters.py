@@ -213,3 +213,10 @@ def _names(model: nn.Module) -> dict[int, list[str]]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
     return names
+
+
+def learning_rates(optimizers: list[weakref.ref[torch.optim.Optimizer]]) -> list[float]:
+    """One rate a parameter group; NaN where it is a tensor on a device, which would have to be waited for."""
+    alive = [optimizer for reference in optimizers if (optimizer := reference()) is not None]
+    rates = [group["lr"] for optimizer in alive for group in optimizer.param_groups if "lr" in group]
+    return [float("nan") if getattr(rate, "is_cuda", False) else float(rate) for rate in rates]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +96,12 @@ class ForwardPass:
     def probe_at(self, edge: Edge) -> Probe | None:
         """The probe on a gradient edge; each edge has one at most."""
         return self.probes.get(key(edge))
+
+    def gradients(self) -> Iterator[tuple[int, int]]:
+        """The rows of the gradients that arrived, each with a site that they belong to."""
+        for probe in self.probes.values():
+            for row in probe.rows:
+                yield from ((site, row) for site in probe.sites)
 
     def release(self) -> None:
         """Lets go of the autograd graph; what was learned from it are numbers. Later passes may begin at its outputs."""

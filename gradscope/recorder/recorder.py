@@ -17,13 +17,13 @@ from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks
 from gradscope.recorder.losses import LossReader
-from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm
+from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm, learning_rates
 from gradscope.recorder.passes import ForwardPass
-from gradscope.recorder.private import after_backward, current_backward, forks, is_compiled
+from gradscope.recorder.private import after_backward, current_backward, forks
 from gradscope.recorder.recurrent import time_rows
 from gradscope.recorder.scaling import LossScale
 from gradscope.recorder.schedule import Schedule
-from gradscope.recorder.sites import SiteTable
+from gradscope.recorder.sites import SiteTable, compiled_regions
 from gradscope.recorder.topology import Topology
 from gradscope.records import STEP, NotObserved, RunInfo
 from gradscope.stats import Collector, HostNumber
@@ -83,13 +83,9 @@ class Recorder:
         self._parameters = ParameterReader(model, self._table, self._optimizers)
         self._scale = LossScale(scaler)
         self._losses = LossReader(criterion, self._guard, self._saw_loss)
-        self._backward = BackwardHooks(
-            self._parameters.parameters, self._backward_ended, self._gradients_zeroed, self._guard
-        )
+        self._backward = BackwardHooks(self._parameters.parameters, self._backward_ended, self._zeroed, self._guard)
         self._topology = Topology(self._table, self._backward.listen_at_port)
-        self._forward = ForwardHooks(
-            self._table, self._began, self._recomputes, self._forward_ended, self._backward.listen
-        )
+        self._forward = ForwardHooks(self._table, self._began, self._again, self._forward_ended, self._backward.listen)
         self._delivery = Delivery(self._writer, self._write_info_if_changed, self._schedule)
         self._optimizer_handles: list[Any] = []
         for optimizer in optimizers:
@@ -97,7 +93,7 @@ class Recorder:
                 optimizer.register_step_pre_hook(self._guard(self._before_update)),
                 optimizer.register_step_post_hook(self._guard(self._after_update)),
             ]
-        self._compiled = [path for path, module in model.named_modules() if is_compiled(module)]
+        self._compiled = compiled_regions(model)
         self._never_seen = True  # whether no forward pass was seen in any recorded step
         self._manual_steps = False
         self._reset_step()
@@ -212,7 +208,7 @@ class Recorder:
         if self._collector is not None:
             self._backward.listen_at_loss(loss, self._scale.at_loss)
 
-    def _recomputes(self) -> Collector | None:
+    def _again(self) -> Collector | None:
         """The collector for what is recomputed in a backward pass of the running step."""
         if self._armed:
             self._never_seen = False
@@ -234,7 +230,7 @@ class Recorder:
             self._scale.backward()
             self._parameters.read_gradients(self._collector)
 
-    def _gradients_zeroed(self) -> None:
+    def _zeroed(self) -> None:
         """What came before gradients were zeroed without a step is no part of the step (a GAN's other pass)."""
         self._losses.forget(self._losses_before_backward)
         self._backwards = 0
@@ -286,7 +282,9 @@ class Recorder:
         row["loss"] = row["gradient_norm"] = row["clipped_gradient_norm"] = np.nan
         row["forwards"], row["backwards"] = sum(not f.again for f in trained) or bool(trained), self._backwards
         row["training_mode"], row["scale"], row["skipped"] = self._training_mode, 1.0, skipped
-        step = ClosedStep(row, self._learning_rates(), scale=self._scale.number, found_inf=self._scale.found_inf)
+        step = ClosedStep(
+            row, learning_rates(self._optimizers), scale=self._scale.number, found_inf=self._scale.found_inf
+        )
         loss = self._losses.take()
         step.loss = None if loss is None else HostNumber(loss)
         if len(self._norms) == len(self._optimizers):
@@ -318,17 +316,11 @@ class Recorder:
         for forward in trained:
             self._topology.learn(forward)
             step.entries += [(site, "activation", row) for site, row in forward.activations]
-            for probe in forward.probes.values():
-                deltas += [(site, "activation_gradient", row) for site in probe.sites for row in probe.rows]
+            deltas += [(site, "activation_gradient", row) for site, row in forward.gradients()]
         deltas += [(site, "activation_gradient", row) for site, row in time_rows(trained, self._table)]
         step.entries += deltas
         step.scaled_rows = list({*self._parameters.scaled, *(row for _, _, row in deltas)})
         step.summaries = self._collector.collect()
-
-    def _learning_rates(self) -> list[float]:
-        optimizers = [optimizer for reference in self._optimizers if (optimizer := reference()) is not None]
-        rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups if "lr" in group]
-        return [float("nan") if getattr(rate, "is_cuda", False) else float(rate) for rate in rates]
 
     # what is written once
 
@@ -353,12 +345,7 @@ class Recorder:
 
     def not_observed(self) -> list[NotObserved]:
         """What could not be seen so far, and why."""
-        found = [
-            NotObserved(
-                path or "the model's inside", "inside a compiled region (torch.compile), where hooks are not called"
-            )
-            for path in self._compiled
-        ]
+        found = [*self._compiled, *self._scale.not_observed()]
         if self.failure is not None:
             found.append(NotObserved(f"everything after step {self._step}", f"recording stopped: {self.failure}"))
         if self._step and self._never_seen:
@@ -366,11 +353,6 @@ class Recorder:
             found.append(NotObserved("activations and their gradients", why))
         elif self._step:
             found += [*self._topology.unseen(), *self._forward.not_observed()]
-        if self._scale.unknown:
-            why = (
-                "the loss scale of a float16 training is not known; hand watch() its scaler, or the loss to scope.loss"
-            )
-            found.append(NotObserved("the size of gradients", why))
         if self._step and not self._losses.found:
             found.append(NotObserved("the loss", self._losses.missing))
         return found
@@ -409,9 +391,8 @@ class Recorder:
         self._backward.stop()
         self._parameters.stop()
         self._losses.detach()
-        for handle in self._optimizer_handles:
-            handle.remove()
-        self._optimizer_handles = []
+        while self._optimizer_handles:
+            self._optimizer_handles.pop().remove()
 
 
 def describe(error: Exception) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from gradscope.recorder.private import scale_of
+from gradscope.records import NotObserved
 from gradscope.stats import HostNumber
 
 
@@ -75,3 +76,10 @@ class LossScale:
     def closed(self) -> None:
         """Notes, at the end of a recorded step, whether a scale was to be expected and no source told it."""
         self.unknown |= self._suspected and self.number is None
+
+    def not_observed(self) -> list[NotObserved]:
+        """What cannot be told because the scale is not known."""
+        if not self.unknown:
+            return []
+        why = "the loss scale of a float16 training is not known; hand watch() its scaler, or the loss to scope.loss"
+        return [NotObserved("the size of gradients", why)]

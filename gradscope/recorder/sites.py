@@ -11,7 +11,8 @@ from torch import nn
 from torch.nn.modules import activation, batchnorm, dropout, instancenorm, normalization, pooling, rnn
 from torch.nn.utils import parametrize
 
-from gradscope.records import Role, Site
+from gradscope.recorder.private import is_compiled
+from gradscope.records import NotObserved, Role, Site
 
 _NORMALISATIONS = (batchnorm._NormBase, instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _SHAPES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.Upsample)
@@ -139,3 +140,10 @@ class SiteTable:
         self._index[site.path, site.role] = len(self.sites) - 1
         self.changed = True
         return len(self.sites) - 1
+
+
+def compiled_regions(model: nn.Module) -> list[NotObserved]:
+    """The modules of a model that run code which `torch.compile` made."""
+    why = "inside a compiled region (torch.compile), where hooks are not called"
+    paths = [path for path, module in model.named_modules() if is_compiled(module)]
+    return [NotObserved(path or "the model's inside", why) for path in paths]
