@@ -22,7 +22,7 @@ from gradscope import __version__
 from gradscope.diagnosis import diagnose
 from gradscope.errors import ForeignOptimizer, NothingToWatch, NotYet, RunExists, WatchError
 from gradscope.recorder import Recorder
-from gradscope.recorder.recorder import Options
+from gradscope.recorder.options import Options
 from gradscope.records import Diagnosis, NotObserved, OptimizerInfo, RunInfo
 from gradscope.reports.document import document
 from gradscope.reports.terminal import render
@@ -145,7 +145,10 @@ def watch(
         exact: take every statistic from every entry instead of from a sample of large tensors. Slow.
         scaler: the `torch.amp.GradScaler` of a mixed precision training: gradients are judged without its scale, and the
             steps that it skips are known as such.
-        compiled, on_finding, on_non_finite, resume, dashboard: not built yet, see `NotYet`.
+        compiled: what is seen of a model under `torch.compile`: the "boundary" of each compiled region (its parameters,
+            gradients, updates, loss, input and output), or "full", everything inside too, at the price of code that is
+            split at every module. Call `watch` before the first compiled call.
+        on_finding, on_non_finite, resume, dashboard: not built yet, see `NotYet`.
 
     Raises:
         NothingToWatch: the model has no parameters, or they are on the meta device.
@@ -170,14 +173,13 @@ def watch(
     if os.environ.get("GRADSCOPE", "").lower() == "off":
         return Scope(None, None)
     _refuse_what_is_not_built(
-        compiled=compiled != "boundary",
         on_finding=on_finding is not None,
         on_non_finite=on_non_finite is not None,
         resume=resume,
         dashboard=dashboard,
     )
     optimizers = _optimizers(optimizer)
-    _check(model, optimizers, every, overhead)
+    _check(model, optimizers, every, overhead, compiled)
     earlier = _SCOPES.get(model)
     if earlier is not None and earlier._recorder is not None and earlier._recorder.recording:
         warnings.warn(
@@ -186,7 +188,7 @@ def watch(
         )
         earlier.close()
     folder = Path(run_dir) if run_dir is not None else _new_folder(type(model).__name__)
-    options = Options(every, overhead, include, exclude, exact)
+    options = Options(every, overhead, include, exclude, exact, compiled)
     info = _info(model, optimizers, folder, options)
     recorder = Recorder(model, optimizers, criterion, folder, info, options, _scaler(scaler))
     scope = Scope(recorder, folder)
@@ -221,7 +223,9 @@ def _scaler(given: Any) -> Any:
     return given if given is not None and given.is_enabled() else None
 
 
-def _check(model: nn.Module, optimizers: list[torch.optim.Optimizer], every: object, overhead: float) -> None:
+def _check(
+    model: nn.Module, optimizers: list[torch.optim.Optimizer], every: object, overhead: float, compiled: str
+) -> None:
     """Refuses what cannot be watched, with the reason and what to do."""
     if not isinstance(model, nn.Module):
         raise WatchError(f"watch() expected a torch.nn.Module; it got {type(model).__name__}.")
@@ -238,6 +242,8 @@ def _check(model: nn.Module, optimizers: list[torch.optim.Optimizer], every: obj
         )
     if every != "auto" and not (isinstance(every, int) and every >= 1):
         raise WatchError(f'every= must be "auto" or a whole number of steps of 1 or more; it is {every!r}.')
+    if compiled not in ("boundary", "full"):
+        raise WatchError(f'compiled= is "boundary" or "full"; it is {compiled!r}.')
     if not 0 < overhead <= 1:
         raise WatchError(f"overhead= is a share of the training's time in (0, 1]; it is {overhead!r}.")
     known = {id(parameter) for parameter in parameters}

@@ -70,7 +70,6 @@ def test_wrong_arguments_are_refused(arguments: dict, text: str, tmp_path: Path)
 @pytest.mark.parametrize(
     "option",
     [
-        {"compiled": "full"},
         {"on_finding": print},
         {"on_non_finite": "locate"},
         {"resume": True},

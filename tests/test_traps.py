@@ -153,7 +153,7 @@ def test_hooks_after_compile_are_reported_missing(tmp_path: Path) -> None:
 
 
 def test_compiled_after_watch_is_said(tmp_path: Path) -> None:
-    """A model compiled after `watch` still has its parameters recorded, and what was not seen is said."""
+    """A model compiled after `watch` is recorded at its boundary, and its inside is listed as not observed."""
     torch.manual_seed(0)
     model = mlp(2, nn.ReLU)
     optimizer = sgd(0.1)(model)
@@ -168,7 +168,8 @@ def test_compiled_after_watch_is_said(tmp_path: Path) -> None:
     signals = Signals(run)
     assert run.steps["recorded"].all()
     assert np.isfinite(signals.norm("gradient")[signals.parameters]).all()
-    assert any("compiled after watch()" in missing.why for missing in run.info.not_observed)
+    assert np.isfinite(signals.norm("activation")[signals.site("")]).all()
+    assert [missing.what for missing in run.info.not_observed] == ["the model's inside"]
 
 
 def test_statistics_carry_no_graph(tmp_path: Path) -> None:

@@ -58,20 +58,37 @@ class ForwardHooks:
         self._local = threading.local()  # nn.DataParallel calls replicas on threads
         self._handles = ExitStack()
         self.attached = False
+        self.awake = False  # hooks that stay on for a compiler's sake do nothing between recorded steps
 
-    def attach(self, guard: Guard) -> None:
-        """Puts the hooks on; `guard` wraps them so that an error of ours ends with us."""
+    def attach(self, guard: Guard, inside_compiled: bool = False) -> None:
+        """Puts the hooks on; `guard` wraps them so that an error of ours ends with us.
+
+        With `inside_compiled` compiled code calls them too, if they are there when it is compiled.
+        """
         keep_quiet_about_hooks()
-        self._handles.callback(register_module_forward_pre_hook(guard(self._before)).remove)
-        self._handles.callback(add_forward_hook(guard(self._after)))
+        before, after = guard(self._before), guard(self._after)
+        if inside_compiled:
+            before, after = (torch.compiler.disable(hook) for hook in (before, after))  # type: ignore[no-untyped-call]
+        self._handles.callback(register_module_forward_pre_hook(before).remove)
+        self._handles.callback(add_forward_hook(after))
         self.attached = True
 
+    def wake(self) -> None:
+        """Begins to listen, with hooks that are on."""
+        self.awake = True
+
+    def sleep(self) -> None:
+        """Stops listening; what was running is forgotten."""
+        if self.awake:
+            self.awake = False
+            self._forget()
+            self._local = threading.local()
+
     def detach(self) -> None:
-        """Takes the hooks off; what was running is forgotten."""
+        """Takes the hooks off."""
+        self.sleep()
         self._handles.close()
         self.attached = False
-        self._forget()
-        self._local = threading.local()
 
     def _forget(self) -> None:
         """Lets go of the pass that ended, or raised before it could."""
@@ -92,16 +109,16 @@ class ForwardHooks:
 
     def _before(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
         """Opens a call. Gives other arguments to a recurrent module whose input asks for no gradient."""
+        if not self.awake:
+            return None
         path = self._table.module_of.get(module)
         if path is None:
-            # a module of another model, a loss, or one that was added: worth one look a pass
-            if not self._stack() or self._local.forward.looked or not torch.is_grad_enabled():
+            path = self._path_of_stranger(module)
+            if path is None:
                 return None
-            self._local.forward.looked = True
-            if not self._table.is_news(module):
-                return None
-            path = self._table.module_of[module]
         stack = self._stack()
+        if stack and stack[-1].path == path and stack[-1].module is not module:
+            return None  # what a compiled wrapper stands for
         if path == "" and stack:
             stack.clear()  # left over from a forward that raised
         ghost = not torch.is_grad_enabled()
@@ -141,9 +158,25 @@ class ForwardHooks:
         self._take_inputs(call, args)
         return replaced
 
+    def _path_of_stranger(self, module: nn.Module) -> str | None:
+        """The path of a module that was not there at the last look; None for one of another model, or a loss."""
+        if not torch.is_grad_enabled():
+            return None
+        if not self._stack():
+            return self._table.path_of_wrapper(module)
+        if self._local.forward.looked or not self._table.is_news(module):
+            self._local.forward.looked = True  # one look a pass
+            return None
+        self._local.forward.looked = True
+        return self._table.module_of[module]
+
     def _open_pass(self, module: nn.Module, path: str) -> bool:
         """Begins a pass with an outermost call; False when it is not recorded."""
         if is_traced():
+            return False
+        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
+            why = "their replays call no hooks; of a captured step only what happens outside the graph is seen"
+            self._strangers["calls captured in a CUDA graph"] = why
             return False
         again = current_backward() >= 0
         if again and path in self._called:
@@ -206,6 +239,8 @@ class ForwardHooks:
                     forward.position = max(forward.position, earlier.forward.position + 1)
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not self.awake:
+            return
         stack = self._stack()
         while stack and stack[-1].module is not module:
             if all(call.module is not module for call in stack):

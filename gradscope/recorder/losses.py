@@ -11,6 +11,7 @@ from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook
 
 from gradscope.recorder.forward import Guard
+from gradscope.recorder.private import compiler_in_use
 
 
 class LossReader:
@@ -90,6 +91,7 @@ class LossReader:
             return
         self.kinds.add(type(module).__name__)
         if self._given:
-            self.detach()  # from now on the module's name is all that it could add
+            if not compiler_in_use():
+                self.detach()  # from now on the module's name is all that it could add
         elif output.requires_grad and output.numel() == 1:
             self._take(output)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from gradscope.recorder.compiled import plain_path
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Site
 from gradscope.stats import LARGEST_SQUARES, SMALLEST_SQUARES, Collector, take_sample
@@ -96,8 +97,9 @@ class ParameterReader:
         parameter: nn.Parameter,
         aliases: tuple[str, ...],
     ) -> int | None:
-        path = name.rpartition(".")[0]
-        if not self._table.wanted(path):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        name, aliases = plain_path(name), tuple(map(plain_path, aliases))
+        if not self._table.wanted(name.rpartition(".")[0]):
             return None
         shape, dtype = tuple(parameter.shape), str(parameter.dtype)[6:]
         site = Site(
@@ -111,7 +113,7 @@ class ParameterReader:
             optimized=optimized,
             aliases=aliases,
         )
-        return self._table.parameter_site(site, model.get_submodule(path))
+        return self._table.parameter_site(site, owner)
 
     def parameters(self) -> list[torch.Tensor]:
         """The parameters of this step."""

@@ -71,6 +71,25 @@ def is_compiled(module: nn.Module) -> bool:
     return dynamo is not None and (isinstance(module, dynamo.OptimizedModule) or module._compiled_call_impl is not None)
 
 
+def compiler_in_use() -> bool:
+    """Whether `torch.compile` was called in this process.
+
+    From then on global hooks stay as they are: compiled code is guarded by their number and handles, and is compiled
+    again whenever one is put on or taken off.
+    """
+    compiler = sys.modules.get("torch._dynamo.eval_frame")
+    return compiler is not None and any(backend is not None for backend in compiler.cached_backends.values())
+
+
+def uncompiled(module: nn.Module) -> nn.Module | None:
+    """The module that a wrapper made by `torch.compile(module)` stands for; None for every other module."""
+    dynamo = sys.modules.get("torch._dynamo")
+    if dynamo is None or not isinstance(module, dynamo.OptimizedModule):
+        return None
+    original: nn.Module = module._orig_mod
+    return original
+
+
 def is_transformed() -> bool:
     """Whether the calls of this moment are those of a torch.func transform (vmap, grad …)."""
     return torch._C._functorch.peek_interpreter_stack() is not None

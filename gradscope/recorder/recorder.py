@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,32 +13,23 @@ import numpy as np
 import torch
 from torch import nn
 
+from gradscope.recorder import compiled
 from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks
 from gradscope.recorder.losses import LossReader
+from gradscope.recorder.options import Options
 from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm, learning_rates
 from gradscope.recorder.passes import ForwardPass
-from gradscope.recorder.private import after_backward, current_backward, forks
+from gradscope.recorder.private import after_backward, compiler_in_use, current_backward, forks
 from gradscope.recorder.recurrent import time_rows
 from gradscope.recorder.scaling import LossScale
 from gradscope.recorder.schedule import Schedule
-from gradscope.recorder.sites import SiteTable, compiled_regions
+from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.topology import Topology
 from gradscope.records import STEP, NotObserved, RunInfo
 from gradscope.stats import Collector, HostNumber
 from gradscope.store import RunWriter
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to record, see `gradscope.watch`."""
-
-    every: int | Literal["auto"] = "auto"
-    overhead: float = 0.03
-    include: Sequence[str] | None = None
-    exclude: Sequence[str] = ()
-    exact: bool = False
 
 
 class Recorder:
@@ -71,7 +62,7 @@ class Recorder:
         self._info = info
         self._writer = RunWriter(folder, info)
         self._schedule = Schedule(options.every, options.overhead)
-        self._exact = options.exact
+        self._exact, self._compiled = options.exact, options.compiled
         self.failure: str | None = None
         self._closed = self._paused = False
         self._step = 0
@@ -93,7 +84,6 @@ class Recorder:
                 optimizer.register_step_pre_hook(self._guard(self._before_update)),
                 optimizer.register_step_post_hook(self._guard(self._after_update)),
             ]
-        self._compiled = compiled_regions(model)
         self._never_seen = True  # whether no forward pass was seen in any recorded step
         self._manual_steps = False
         self._reset_step()
@@ -165,12 +155,17 @@ class Recorder:
 
     def _arm(self, late: bool = False) -> None:
         """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
-        self._armed = self._schedule.wants(self._step) and not (late and not self._forward.attached)
+        self._armed = self._schedule.wants(self._step) and (self._forward.awake or not late)
         self._norm_wanted = not self._armed and self._schedule.wants_norm()
         self._losses.attach()
-        if self._armed and not self._forward.attached:
-            self._forward.attach(self._guard)
-        elif not self._armed and self._forward.attached:
+        stays = self._compiled == "full" or compiler_in_use()
+        if not self._forward.attached and (self._armed or stays):
+            self._forward.attach(self._guard, self._compiled == "full")
+        if self._armed:
+            self._forward.wake()
+        elif stays:
+            self._forward.sleep()
+        else:
             self._forward.detach()
 
     def _began(self, module: nn.Module) -> Collector | None:
@@ -345,14 +340,15 @@ class Recorder:
 
     def not_observed(self) -> list[NotObserved]:
         """What could not be seen so far, and why."""
-        found = [*self._compiled, *self._scale.not_observed()]
+        found = [*compiled.not_observed(self._table.compiled(), self._compiled), *self._scale.not_observed()]
         if self.failure is not None:
             found.append(NotObserved(f"everything after step {self._step}", f"recording stopped: {self.failure}"))
         if self._step and self._never_seen:
-            why = "no forward pass was seen: was the model compiled after watch(), or model.forward called directly?"
+            why = "no forward pass was seen: was it compiled in place (model.compile()), or model.forward called directly?"
             found.append(NotObserved("activations and their gradients", why))
         elif self._step:
-            found += [*self._topology.unseen(), *self._forward.not_observed()]
+            found += self._topology.unseen(self._compiled == "full")
+        found += self._forward.not_observed()
         if self._step and not self._losses.found:
             found.append(NotObserved("the loss", self._losses.missing))
         return found

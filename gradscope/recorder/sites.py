@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn.modules import activation, batchnorm, dropout, instancenorm, normalization, pooling, rnn
 from torch.nn.utils import parametrize
 
-from gradscope.recorder.private import is_compiled
-from gradscope.records import NotObserved, Role, Site
+from gradscope.recorder.compiled import compiled_parts, plain_path
+from gradscope.recorder.private import uncompiled
+from gradscope.records import Role, Site
 
 _NORMALISATIONS = (batchnorm._NormBase, instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _SHAPES = (nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.Upsample)
@@ -64,13 +65,15 @@ class SiteTable:
         self._include, self._exclude = include, exclude
         self._ran = 0
         self._model = weakref.ref(model)
+        self._wrapped: set[str] = set()  # paths of what was compiled from outside
         self._strangers: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self.module_of: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
         self.scan(model)
 
     def scan(self, model: nn.Module) -> None:
         """Learns the paths of the model's modules, new ones included."""
-        for path, module in model.named_modules():
+        for name, module in model.named_modules():
+            path = plain_path(name)
             if self.wanted(path) and "parametrizations" not in path.split("."):
                 self.module_of.setdefault(module, path)
 
@@ -84,6 +87,21 @@ class SiteTable:
             return True
         self._strangers.add(module)
         return False
+
+    def path_of_wrapper(self, module: nn.Module) -> str | None:
+        """The path of what `torch.compile` wrapped into this module, which is no part of the model itself."""
+        original = uncompiled(module)
+        path = None if original is None else self.module_of.get(original)
+        if path is not None:
+            self.module_of[module] = path
+            self._wrapped.add(path)
+            self.changed = True
+        return path
+
+    def compiled(self) -> set[str]:
+        """The paths of the modules that run compiled code."""
+        model = self._model()
+        return self._wrapped | (set() if model is None else compiled_parts(model))
 
     def wanted(self, path: str) -> bool:
         """Whether `include` and `exclude` leave a module in."""
@@ -140,10 +158,3 @@ class SiteTable:
         self._index[site.path, site.role] = len(self.sites) - 1
         self.changed = True
         return len(self.sites) - 1
-
-
-def compiled_regions(model: nn.Module) -> list[NotObserved]:
-    """The modules of a model that run code which `torch.compile` made."""
-    why = "inside a compiled region (torch.compile), where hooks are not called"
-    paths = [path for path, module in model.named_modules() if is_compiled(module)]
-    return [NotObserved(path or "the model's inside", why) for path in paths]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from gradscope.recorder.backward import Branch
+from gradscope.recorder.compiled import inside
 from gradscope.recorder.graph import node_at, read_graph, signature
 from gradscope.recorder.passes import ForwardPass, Node, Plan
 from gradscope.recorder.sites import SiteTable
@@ -48,8 +49,12 @@ class Topology:
                 found[site] = None
         return tuple(found)
 
-    def unseen(self) -> list[NotObserved]:
-        """Modules that no recorded training forward called, those without a forward of their own left out."""
+    def unseen(self, calls_inside: bool) -> list[NotObserved]:
+        """Modules that no recorded training forward called, those without a forward of their own left out.
+
+        Args:
+            calls_inside: whether compiled code should have called hooks; else it goes without saying that it did not.
+        """
         seen = {path for path in self._table.module_of.values() if self._table.find(path, "output") is not None}
         modules = [module for module, path in self._table.module_of.items() if path in seen]
         used = {id(parameter) for module in modules for parameter in module.parameters(recurse=False)}
@@ -61,14 +66,19 @@ class Topology:
             and getattr_static(type(module), "forward", None) is not nn.Module.forward
             and (not path or any(id(p) not in used for p in module.parameters(recurse=path not in entered)))
         }
+        compiled = self._table.compiled()
         return [
-            NotObserved(path or "(model)", self._why_silent(path))
+            NotObserved(path or "(model)", self._why_silent(path, compiled))
             for path in silent
-            if not any(parent in silent for parent in _parents(path))
+            if not any(parent in silent for parent in _parents(path)) and (calls_inside or not inside(path, compiled))
         ]
 
-    def _why_silent(self, path: str) -> str:
+    def _why_silent(self, path: str, compiled: set[str]) -> str:
         """Why a module's forward was not seen."""
+        if inside(path, compiled):
+            return (
+                "it was compiled before watch(), without hooks; call watch() first, or torch._dynamo.reset() after it"
+            )
         if path == "":
             return "its forward was not called in a recorded training step; model.forward(x) goes unseen, model(x) does not"
         above = {module for module, other in self._table.module_of.items() if other in ("", *_parents(path))}
