@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def number(value: float) -> str:
@@ -41,3 +42,21 @@ def non_finite_word(value: float) -> str:
     if math.isnan(value):
         return "NaN"
     return "Inf" if value > 0 else "-Inf"
+
+
+def ranks_in_words(ranks: Sequence[int]) -> str:
+    """Ranks inside a sentence.
+
+    Example:
+        >>> ranks_in_words([3]), ranks_in_words([0, 2]), ranks_in_words([1, 2, 3, 7])
+        ('rank 3', 'ranks 0 and 2', 'ranks 1 to 3 and 7')
+    """
+    runs: list[list[int]] = []
+    for rank in ranks:
+        if runs and runs[-1][-1] == rank - 1:
+            runs[-1].append(rank)
+        else:
+            runs.append([rank])
+    spans = [span for run in runs for span in ([f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run))]
+    words = ", ".join(spans[:-1]) + (" and " if len(spans) > 1 else "") + spans[-1]
+    return f"rank{'s' * (len(ranks) > 1)} {words}"

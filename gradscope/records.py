@@ -119,20 +119,25 @@ def merge(rows: Rows, groups: NDArray[np.int64], count: int) -> Rows:
         (7.0, 5.0)
     """
     merged = empty_summaries(count)
+    if not len(rows):
+        return merged
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    there = groups[order][starts]
     for name in SUMMARY.names or ():
-        values = rows[name]
+        values = rows[name][order]
         if name == "minimum":
-            np.minimum.at(merged[name], groups, values)
+            merged[name][there] = np.minimum.reduceat(values, starts)
         elif name == "maximum":
-            np.maximum.at(merged[name], groups, values)
+            merged[name][there] = np.maximum.reduceat(values, starts)
         elif name == "non_finite":
-            np.logical_or.at(merged[name], groups, values)
+            merged[name][there] = np.logical_or.reduceat(values, starts)
         elif name == "weight_dot":
             known = ~np.isnan(values)
-            merged[name][groups[known]] = 0.0
-            np.add.at(merged[name], groups[known], values[known])
+            total = np.add.reduceat(np.where(known, values, 0.0), starts)
+            merged[name][there] = np.where(np.logical_or.reduceat(known, starts), total, np.nan)
         else:
-            np.add.at(merged[name], groups, values)
+            merged[name][there] = np.add.reduceat(values, starts, axis=0)
     return merged
 
 
@@ -150,6 +155,7 @@ class Site:
     dtype: str = ""
     trainable: bool = True  # parameters: requires_grad
     optimized: bool = True  # parameters: in an optimizer
+    sharded: bool = False  # parameters: each rank holds its own share of the entries
     same_as: int | None = None  # index of the site whose tensor this one is, so that it has no rows of its own
     aliases: tuple[str, ...] = ()  # other names of the same parameter
     inputs: tuple[int, ...] = ()  # sites that hold the gradient that left through this module's inputs
@@ -225,6 +231,13 @@ class RunInfo:
     not_observed: tuple[NotObserved, ...] = ()
     state: Literal["recording", "stopped", "ended"] = "recording"
     process: int = 0  # the training's process id
+    rank: int = 0  # of the process that wrote this
+    world_size: int = 1  # how many processes train together
+    parallel: str = ""  # what keeps their models together: "DDP", "FSDP2", "tensor parallel" ...
+    averaged: int = 1  # ranks whose gradients the wrapper averages: each one's activation gradients count 1/averaged
+    shards: int = 1  # ranks that a sharded parameter is spread over
+    replica: int = 0  # which copy of the sharded parameters this rank has a share of
+    not_merged: str = ""  # why the parts of other ranks cannot be put together with this one
     ended: float | None = None
 
 
@@ -239,6 +252,18 @@ class Event:
 
 
 @dataclass(frozen=True)
+class RankFact:
+    """Something that holds for some of the ranks only, since `step`."""
+
+    kind: Literal["non-finite", "differs"]
+    step: int  # the first recorded one
+    site: int  # -1 for the loss
+    quantity: str  # one of `QUANTITIES`, or "loss"
+    ranks: tuple[int, ...]
+    by: float = 0.0  # how far the norms lie from the median over ranks, as a share of it; for "differs"
+
+
+@dataclass(frozen=True)
 class Run:
     """Everything recorded from one training: columns of numbers.
 
@@ -248,6 +273,7 @@ class Run:
         learning_rates: shape `[steps, parameter groups]`, NaN where there is no such group.
         summaries: dtype `SUMMARY_ROW`, ordered by step.
         events: in order.
+        rank_facts: what merging the ranks' parts would have hidden; empty for a training in one process.
     """
 
     info: RunInfo
@@ -255,6 +281,7 @@ class Run:
     learning_rates: NDArray[np.float64]
     summaries: Rows
     events: tuple[Event, ...] = ()
+    rank_facts: tuple[RankFact, ...] = ()
 
 
 @dataclass(frozen=True)

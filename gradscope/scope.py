@@ -23,10 +23,12 @@ from gradscope.diagnosis import diagnose
 from gradscope.errors import ForeignOptimizer, NothingToWatch, NotYet, RunExists, WatchError
 from gradscope.recorder import Recorder
 from gradscope.recorder.options import Options
+from gradscope.recorder.parallel import unwrapped
+from gradscope.recorder.ranks import Rank, restarted, shared_folder, this_rank
 from gradscope.records import Diagnosis, NotObserved, OptimizerInfo, RunInfo
 from gradscope.reports.document import document
 from gradscope.reports.terminal import render
-from gradscope.store import RunReader
+from gradscope.store import RunReader, part_folder
 
 Loss = TypeVar("Loss", bound=torch.Tensor)
 
@@ -180,6 +182,7 @@ def watch(
     )
     optimizers = _optimizers(optimizer)
     _check(model, optimizers, every, overhead, compiled)
+    model, rank = unwrapped(model), this_rank()
     earlier = _SCOPES.get(model)
     if earlier is not None and earlier._recorder is not None and earlier._recorder.recording:
         warnings.warn(
@@ -187,15 +190,16 @@ def watch(
             stacklevel=2,
         )
         earlier.close()
-    folder = Path(run_dir) if run_dir is not None else _new_folder(type(model).__name__)
+    folder = restarted(Path(run_dir)) if run_dir is not None else _new_folder(type(model).__name__, rank)
     options = Options(every, overhead, include, exclude, exact, compiled)
-    info = _info(model, optimizers, folder, options)
-    recorder = Recorder(model, optimizers, criterion, folder, info, options, _scaler(scaler))
+    info, part = _info(model, optimizers, folder, options, rank), part_folder(folder, rank.number)
+    recorder = Recorder(model, optimizers, criterion, part, info, options, _scaler(scaler))
     scope = Scope(recorder, folder)
     _SCOPES[model] = scope
     weakref.finalize(model, recorder.close, "the model is gone")  # also at the interpreter's exit
-    _link_latest(folder)
-    print(f"gradscope: recording to {folder}", file=sys.stderr)
+    if rank.number == 0:
+        _link_latest(folder)
+        print(f"gradscope: recording to {folder}", file=sys.stderr)
     return scope
 
 
@@ -255,7 +259,9 @@ def _check(
             )
 
 
-def _info(model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Path, options: Options) -> RunInfo:
+def _info(
+    model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Path, options: Options, rank: Rank
+) -> RunInfo:
     return RunInfo(
         id=folder.name,
         model=type(model).__name__,
@@ -276,11 +282,15 @@ def _info(model: nn.Module, optimizers: list[torch.optim.Optimizer], folder: Pat
         ),
         settings={"every": options.every, "overhead": options.overhead, "exact": options.exact},
         process=os.getpid(),
+        rank=rank.number,
+        world_size=rank.world,
     )
 
 
-def _new_folder(name: str) -> Path:
-    """A folder in `runs/` that does not exist yet, named after the time and the model."""
+def _new_folder(name: str, rank: Rank) -> Path:
+    """A folder in `runs/` that does not exist yet, named after the time and the model; the same for all ranks."""
+    if rank.world > 1:
+        return shared_folder(name, rank)
     stem = Path("runs") / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     for number in range(1, 1000):
         folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")

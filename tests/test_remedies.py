@@ -27,6 +27,7 @@ REMEDIES = [
     *("lower-learning-rate", "raise-learning-rate", "warmup", "zero-grad", "standardize-inputs"),
     *("standardize-targets", "change-loss", "change-output-activation", "loss-scaling", "gated-recurrence"),
     *("optimizer-swap", "lower-dropout", "reattach", "add-to-optimizer", "residual-scaling", "larger-batch"),
+    "synchronise-ranks",
 ]
 
 CHAIN = {"a": 1e-5, "s": 1e-4, "b": 1e-2, "t": 1e-1, "c": 1.0}

@@ -22,6 +22,7 @@ RULES = [
     *("untrained-parameter", "poor-initialization", "learning-rate-too-high", "learning-rate-too-low"),
     *("gradient-spike", "accumulating-gradient", "output-loss-mismatch", "unscaled-data", "precision-loss"),
     *("normalization-fault", "dropout-fault", "vanishing-through-time", "representation-collapse", "loss-stalled"),
+    "unequal-replicas",
 ]
 CAUSES = [
     *("activation-saturates", "activation-contracts", "init-too-small", "init-too-large", "symmetric-init"),
@@ -29,6 +30,7 @@ CAUSES = [
     *("gradient-not-zeroed", "unscaled-input", "unscaled-target", "loss-mismatch", "output-activation"),
     *("loss-reduction", "norm-at-init", "no-clipping", "precision", "detached", "frozen", "not-in-optimizer"),
     *("dead-path", "weight-growth", "post-norm-without-warmup", "attention-logit-growth"),
+    "unsynchronised-ranks",
 ]
 HEADINGS = ("Why it hurts:", "When it is harmless:", "How it is measured:", "What to do:")
 

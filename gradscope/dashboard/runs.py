@@ -12,7 +12,7 @@ from gradscope.errors import NotARun, RunNotFound
 from gradscope.records import Diagnosis, Run
 from gradscope.reports.numbers import HeadlineNumbers, headline_numbers
 from gradscope.signals import Signals
-from gradscope.store import RunReader, list_runs
+from gradscope.store import RunReader, list_runs, part_folders
 
 _FILES = ("run.json", "steps.arrow", "summaries.arrow", "events.jsonl")
 
@@ -63,7 +63,7 @@ class Runs:
         if not path.is_dir():
             raise NotARun(f"{path} is a file; expected a run folder or a folder of runs.")
         self.path = path.resolve()
-        self._single = (self.path / "run.json").is_file()
+        self._single = bool(part_folders(self.path))
         self._followed: dict[str, _Followed] = {}
         self._lock = threading.Lock()
 
@@ -88,9 +88,9 @@ class Runs:
             RunNotFound: no such run.
         """
         folder, parts, written = self.folder(name), [name], 0.0
-        for file in _FILES:
+        for path in (part / file for part in part_folders(folder) for file in _FILES):
             try:
-                stat = (folder / file).stat()
+                stat, file = path.stat(), path.name
             except FileNotFoundError:
                 continue
             parts.append(f"{file[0]}{stat.st_size}.{stat.st_mtime_ns if file == 'run.json' else ''}")

@@ -12,6 +12,7 @@ from gradscope.recorder.forward import Guard
 from gradscope.recorder.passes import Edge, ForwardPass, Node, Probe
 from gradscope.recorder.private import after_backward, current_backward
 from gradscope.recorder.recurrent import TimeAxis
+from gradscope.recorder.shards import local, version
 from gradscope.stats import Collector
 
 
@@ -46,7 +47,7 @@ class BackwardHooks:
     gradient when an in-place operation follows; module backward hooks break `ReLU(inplace=True)`.
 
     Args:
-        parameters: gives the watched parameters.
+        gradients: gives the gradients that a training's backward pass changes.
         ended: called after each backward pass that changed a parameter's gradient.
         zeroed: called when the gradients of the step's earlier backward passes turn out to be zeroed.
         guard: wraps what torch calls, so that an error of ours ends with us.
@@ -54,12 +55,12 @@ class BackwardHooks:
 
     def __init__(
         self,
-        parameters: Callable[[], Sequence[torch.Tensor]],
+        gradients: Callable[[], Sequence[torch.Tensor | None]],
         ended: Callable[[], None],
         zeroed: Callable[[], None],
         guard: Guard,
     ) -> None:
-        self._parameters = parameters
+        self._gradients = gradients
         self._ended, self._zeroed = ended, zeroed
         self._guard = guard
         self._tasks: dict[int, _Task] = {}
@@ -171,15 +172,14 @@ class BackwardHooks:
 
     def _gradient_versions(self) -> list[tuple[int, int]]:
         """What changes when a gradient is accumulated: the tensor or its version."""
-        gradients = (parameter.grad for parameter in self._parameters())
-        return [(0, 0) if gradient is None else (id(gradient), gradient._version) for gradient in gradients]
+        return [(0, 0) if gradient is None else (id(gradient), version(gradient)) for gradient in self._gradients()]
 
     def _were_zeroed(self, now: list[tuple[int, int]]) -> bool:
         """Whether all gradients that earlier backward passes of the step left behind are gone."""
-        for parameter, left, found in zip(self._parameters(), self._left, now, strict=False):
-            gradient = parameter.grad
-            if left == (0, 0) or gradient is None:
+        for whole, left, found in zip(self._gradients(), self._left, now, strict=False):
+            if left == (0, 0) or whole is None:
                 continue
+            gradient = local(whole)
             if left == found or (gradient.is_cpu and not gradient.is_sparse and bool(gradient.any())):
                 return False  # on other devices a look would wait; hardly anything else changes it in between
         return True

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gradscope.recorder.agreement import SharedSchedule
 from gradscope.recorder.parameters import Entry
 from gradscope.recorder.schedule import Schedule
 from gradscope.records import QUANTITIES, SUMMARY, SUMMARY_ROW, Rows, merge
@@ -47,7 +48,9 @@ class Delivery:
         schedule: told every observed loss and gradient norm.
     """
 
-    def __init__(self, writer: RunWriter, before_summaries: Callable[[], None], schedule: Schedule) -> None:
+    def __init__(
+        self, writer: RunWriter, before_summaries: Callable[[], None], schedule: Schedule | SharedSchedule
+    ) -> None:
         self._writer = writer
         self._before_summaries = before_summaries
         self._schedule = schedule

@@ -13,7 +13,7 @@ from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from gradscope.recorder.passes import Call, Edge, ForwardPass, Node, Probe, key, probe_of_earlier_pass
+from gradscope.recorder.passes import Call, Edge, ForwardPass, Node, Probe, key, probe_of_earlier_pass, unwrapped_edge
 from gradscope.recorder.private import (
     add_forward_hook,
     current_backward,
@@ -224,7 +224,7 @@ class ForwardHooks:
                     continue
                 edge: Edge = get_gradient_edge(tensor)[:2]  # where the gradient of a leaf accumulates
             else:
-                edge = (node, tensor.output_nr)
+                edge = unwrapped_edge((node, tensor.output_nr))
             call.inputs.append(edge)
             if call.ghost:  # its inputs are measured when it is recomputed
                 continue

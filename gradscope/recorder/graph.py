@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gradscope.recorder.passes import Call, Edge, EdgeKey, ForwardPass, Node, Plan, Port, key, probe_of_earlier_pass
+from gradscope.recorder.passes import (
+    Call,
+    Edge,
+    EdgeKey,
+    ForwardPass,
+    Node,
+    Plan,
+    Port,
+    key,
+    probe_of_earlier_pass,
+    unwrapped_edge,
+)
 from gradscope.records import Link
 
 
@@ -110,7 +121,7 @@ class _Reading:
             elif name not in visited:
                 visited.add(name)
                 self._alive.append(edge[0])
-                for index, (node, output) in enumerate(edge[0].next_functions):
+                for index, (node, output) in enumerate(map(unwrapped_edge, edge[0].next_functions)):
                     if node is None or (node.name().endswith("AccumulateGrad") and (id(node), output) not in entries):
                         continue
                     self._alive.append(node)
@@ -123,18 +134,14 @@ class _Reading:
         ports = self._ports[number].setdefault(edge, {})
         call = self._calls[number]
         if order is None and path:
-            node = call.outputs[output][0]
-            for index in path[:-1]:
-                node = node.next_functions[index][0]
+            node = _back(call.outputs[output][0], path[:-1])
             ports[id(node), path[-1]] = (number, output, path[:-1], path[-1])
         elif order is not None:
             child = self._number[id(call.children[order])]
             if not path:
                 ports.update(self._ports[child].get(edge, {}))
             else:  # code of this call between its input and the child's
-                node = call.children[order].inputs[output][0]
-                for index in path[:-1]:
-                    node = node.next_functions[index][0]
+                node = _back(call.children[order].inputs[output][0], path[:-1])
                 ports[id(node), path[-1]] = (child, -1 - output, path[:-1], path[-1])
 
     def _find_inputs(self, number: int, call: Call) -> None:
@@ -180,7 +187,8 @@ class _Reading:
             elif owner is not None:
                 heads[owner] = None
                 head = owner
-            starts += [((node, nr), head) for node, nr in edge[0].next_functions if node is not None]
+            back = map(unwrapped_edge, edge[0].next_functions)
+            starts += [((node, nr), head) for node, nr in back if node is not None]
         self._plan.heads = [site for site in heads if site not in self._plan.followed]
 
     def _owners(self) -> dict[EdgeKey, int]:
@@ -203,10 +211,12 @@ def node_at(forward: ForwardPass, port: Port) -> Node | None:
     position = output if output >= 0 else -1 - output
     if position >= len(edges):
         return None
-    node = edges[position][0]
+    return _back(edges[position][0], way)
+
+
+def _back(node: Node | None, way: tuple[int, ...]) -> Node | None:
+    """The node that one comes to from another by these indices into `next_functions`."""
     for index in way:
-        following = node.next_functions
-        if index >= len(following) or following[index][0] is None:
-            return None
-        node = following[index][0]
+        following = node.next_functions if node is not None else ()
+        node = unwrapped_edge(following[index])[0] if index < len(following) else None
     return node

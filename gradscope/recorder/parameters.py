@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gradscope.recorder.compiled import plain_path
+from gradscope.recorder.private import sharded_parameters, unreduced_gradients
+from gradscope.recorder.shards import is_partial, is_sharded, local, version
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Site
 from gradscope.stats import LARGEST_SQUARES, SMALLEST_SQUARES, Collector, take_sample
@@ -30,14 +32,22 @@ class _Watched:
     read: tuple[int, int] = (0, 0)  # which gradient was read: tensor and version
     updated: bool = False  # its optimizer has stepped: what comes now is the next step's
 
+    @property
+    def gradient_tensor(self) -> torch.Tensor | None:
+        """The gradient; None when there is none, or it is not summed over the ranks yet."""
+        gradient = self.parameter.grad
+        return None if gradient is None or is_partial(gradient) else gradient
+
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
     """The L2 norm over all gradients that an optimizer is about to use, shape `[]`; None when there are none.
 
+    Of DTensors over this rank's share: adding up all ranks' would be talking to them.
     In float32, and again in float64 where that is out of its range and costs no waiting.
     """
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    if not gradients or any(gradient.layout is not torch.strided for gradient in gradients):
+    held = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [local(gradient) for gradient in held]
+    if not gradients or any(gradient.layout is not torch.strided or is_partial(gradient) for gradient in held):
         return None
     norm = torch.nn.utils.get_total_norm(gradients)
     if norm.is_cpu and not SMALLEST_SQUARES < float(norm) ** 2 < LARGEST_SQUARES:
@@ -56,6 +66,7 @@ class ParameterReader:
         self._optimizers = optimizers
         self._watched: list[_Watched] = []
         self._waiting = False  # for lazy modules to get their parameters
+        self._sharded = any(map(is_sharded, model.parameters()))  # over ranks
         self._known: dict[tuple[str, int, bool, bool], int | None] = {}  # a parameter's facts -> its site
         self.scaled: list[int] = []  # rows of gradients that were read with the loss scale in them
 
@@ -73,7 +84,9 @@ class ParameterReader:
         }
         self._waiting = False
         names: dict[int, list[str]] = {}
-        for name, parameter in model.named_parameters():
+        shards = sharded_parameters(model) if self._sharded else {}
+        for name, shown in model.named_parameters():
+            parameter = shards.get(id(shown), shown)
             lazy: bool = is_lazy(parameter)
             if lazy:  # its module has not run yet
                 self._waiting = True
@@ -82,7 +95,7 @@ class ParameterReader:
             facts = (name, id(parameter), parameter.requires_grad, not self._optimizers or owner != 0)
             if facts not in self._known:
                 names = names or _names(model)
-                self._known[facts] = self._site(model, *facts, parameter, tuple(names[id(parameter)][1:]))
+                self._known[facts] = self._site(model, *facts, parameter, tuple(names[id(shown)][1:]))
             index = self._known[facts]
             if index is not None:
                 self._watched.append(_Watched(index, parameter, owner))
@@ -112,12 +125,15 @@ class ParameterReader:
             trainable=trainable,
             optimized=optimized,
             aliases=aliases,
+            sharded=is_sharded(parameter),
         )
         return self._table.parameter_site(site, owner)
 
-    def parameters(self) -> list[torch.Tensor]:
-        """The parameters of this step."""
-        return [watched.parameter for watched in self._watched]
+    def gradients(self) -> list[torch.Tensor | None]:
+        """Every gradient that a backward pass may add to."""
+        model = self._model() if self._sharded else None
+        unreduced = [] if model is None else unreduced_gradients(model)
+        return [*(watched.parameter.grad for watched in self._watched), *unreduced]
 
     def stop(self) -> None:
         """Ends a step and lets go of the parameters."""
@@ -138,20 +154,21 @@ class ParameterReader:
         self.look_again()
         with torch.no_grad():
             for watched in self._watched:
-                gradient = watched.parameter.grad
+                gradient = watched.gradient_tensor
                 if not watched.updated:
                     watched.gradient = -1 if gradient is None else self._read_gradient(watched, gradient, collector)
         self.scaled = [watched.gradient for watched in self._watched if watched.gradient >= 0]
 
     def _read_gradient(self, watched: _Watched, gradient: torch.Tensor, collector: Collector) -> int:
-        watched.read = (id(gradient), gradient._version)
+        watched.read = (id(gradient), version(gradient))
+        gradient = local(gradient)
         row = collector.add(gradient)
-        collector.add_weight_dot(row, self._read_weight(watched, collector), watched.parameter, gradient)
+        collector.add_weight_dot(row, self._read_weight(watched, collector), local(watched.parameter), gradient)
         return row
 
     def _read_weight(self, watched: _Watched, collector: Collector) -> int:
         if watched.weight < 0:
-            watched.weight = collector.add(watched.parameter)
+            watched.weight = collector.add(local(watched.parameter))
         return watched.weight
 
     def read_weights(self, collector: Collector) -> None:
@@ -173,17 +190,17 @@ class ParameterReader:
                     continue
                 watched.updated = True
                 self._read_weight(watched, collector)
-                gradient = watched.parameter.grad
+                gradient = watched.gradient_tensor
                 if gradient is None:
                     continue
                 fresh = watched.gradient < 0
                 if fresh:
                     watched.gradient = watched.clipped = self._read_gradient(watched, gradient, collector)
-                elif watched.read == (id(gradient), gradient._version):
+                elif watched.read == (id(gradient), version(gradient)) and local(gradient) is gradient:
                     watched.clipped = watched.gradient
                     continue
-                else:
-                    watched.clipped = collector.add(gradient)
+                else:  # clipping many DTensors at once leaves no trace in their versions
+                    watched.clipped = collector.add(local(gradient))
                 if scaled:
                     self.scaled.append(watched.clipped)
 
@@ -201,8 +218,9 @@ class ParameterReader:
                 if watched.weight < 0:
                     continue
                 entries.append((watched.site, "weight", watched.weight))
-                update = take_sample(watched.parameter) - collector.sample(watched.weight)
-                row = collector.add_sample(update, math.prod(watched.parameter.shape))
+                weight = local(watched.parameter)
+                update = take_sample(weight) - collector.sample(watched.weight)
+                row = collector.add_sample(update, math.prod(weight.shape))
                 entries.append((watched.site, "update", row))
         gradients = [watched.gradient for watched in self._watched if watched.gradient >= 0]
         clipped = [watched.clipped for watched in self._watched if watched.clipped >= 0]

@@ -23,6 +23,16 @@ def key(edge: Edge) -> EdgeKey:
     return id(edge[0]), edge[1]
 
 
+_WRAPPERS = ("RegisterPostBackwardFunctionBackward",)  # what `fully_shard` wraps around a module's inputs
+
+
+def unwrapped_edge(edge: Edge) -> Edge:
+    """The edge as it would be without wrappers, which only hand through what they are given, output by input."""
+    while type(edge[0]).__name__ in _WRAPPERS:
+        edge = edge[0].next_functions[edge[1]]
+    return edge
+
+
 _LABEL = "gradscope"  # with a watcher's number, key in a node's `metadata`, a dict that torch keeps for its users
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.nn.parallel import DistributedDataParallel
 
 
 def current_backward() -> int:
@@ -18,7 +21,12 @@ def current_backward() -> int:
 
 
 def after_backward(callback: Callable[[], None]) -> None:
-    """Calls back once when the running backward pass is over, gradients accumulated. Only during a backward."""
+    """Calls back once when the running backward pass is over, gradients accumulated. Only during a backward.
+
+    Among ranks also reduced: DDP does that in a callback of its own, which a static graph queues from another.
+    """
+    for _ in range(2 if torch.distributed.is_available() and torch.distributed.is_initialized() else 0):
+        callback = partial(torch.autograd.Variable._execution_engine.queue_callback, callback)
     torch.autograd.Variable._execution_engine.queue_callback(callback)
 
 
@@ -98,3 +106,41 @@ def is_transformed() -> bool:
 def is_traced() -> bool:
     """Whether `torch.jit.trace` runs: what hooks computed now would become part of its graph."""
     return torch._C._get_tracing_state() is not None
+
+
+def active_ddp() -> DistributedDataParallel | None:
+    """The DDP wrapper whose forward is running; its inner model does not know of it."""
+    return DistributedDataParallel._active_ddp_module
+
+
+def _fsdp_groups(model: nn.Module) -> Iterator[Any]:
+    """The groups of parameters that `fully_shard` gathers together."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    for module in model.modules() if fsdp is not None else ():
+        if isinstance(module, fsdp.FSDPModule):  # type: ignore[union-attr]
+            yield from module._get_fsdp_state()._fsdp_param_groups
+
+
+def gradient_divisor(model: nn.Module) -> float | None:
+    """What `fully_shard` divides the ranks' summed gradients by, where the user said so."""
+    return next((group.gradient_divide_factor for group in _fsdp_groups(model)), None)
+
+
+def unreduced_gradients(model: nn.Module) -> list[torch.Tensor | None]:
+    """Gradients that `fully_shard` keeps whole because the user delays their reduction, `.grad` not yet among them."""
+    found: list[torch.Tensor | None] = []
+    for group in _fsdp_groups(model):
+        for parameter in group.fsdp_params:
+            whole = getattr(parameter, "_unsharded_param", None)
+            found += [parameter.unsharded_accumulated_grad, None if whole is None else whole.grad]
+    return found
+
+
+def sharded_parameters(model: nn.Module) -> dict[int, nn.Parameter]:
+    """The shard that the optimizer updates, by the id of the gathered parameter that a module may show instead."""
+    return {
+        id(whole): parameter.sharded_param
+        for group in _fsdp_groups(model)
+        for parameter in group.fsdp_params
+        if (whole := getattr(parameter, "_unsharded_param", None)) is not None
+    }

@@ -14,17 +14,18 @@ import torch
 from torch import nn
 
 from gradscope.recorder import compiled
+from gradscope.recorder.agreement import schedule_for
 from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.options import Options
+from gradscope.recorder.parallel import Parallelism
 from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm, learning_rates
 from gradscope.recorder.passes import ForwardPass
 from gradscope.recorder.private import after_backward, compiler_in_use, current_backward, forks
 from gradscope.recorder.recurrent import time_rows
 from gradscope.recorder.scaling import LossScale
-from gradscope.recorder.schedule import Schedule
 from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.topology import Topology
 from gradscope.records import STEP, NotObserved, RunInfo
@@ -61,8 +62,8 @@ class Recorder:
         self._model = weakref.ref(model)
         self._info = info
         self._writer = RunWriter(folder, info)
-        self._schedule = Schedule(options.every, options.overhead)
-        self._exact, self._compiled = options.exact, options.compiled
+        self._schedule = schedule_for(options.every, options.overhead, folder, info.rank, info.world_size)
+        self._exact, self._compiled, self._parallel = options.exact, options.compiled, Parallelism(model, info)
         self.failure: str | None = None
         self._closed = self._paused = False
         self._step = 0
@@ -74,7 +75,7 @@ class Recorder:
         self._parameters = ParameterReader(model, self._table, self._optimizers)
         self._scale = LossScale(scaler)
         self._losses = LossReader(criterion, self._guard, self._saw_loss)
-        self._backward = BackwardHooks(self._parameters.parameters, self._backward_ended, self._zeroed, self._guard)
+        self._backward = BackwardHooks(self._parameters.gradients, self._backward_ended, self._zeroed, self._guard)
         self._topology = Topology(self._table, self._backward.listen_at_port)
         self._forward = ForwardHooks(self._table, self._began, self._again, self._forward_ended, self._backward.listen)
         self._delivery = Delivery(self._writer, self._write_info_if_changed, self._schedule)
@@ -156,6 +157,7 @@ class Recorder:
     def _arm(self, late: bool = False) -> None:
         """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
         self._armed = self._schedule.wants(self._step) and (self._forward.awake or not late)
+        self._armed &= not self._parallel.blind_to_parameters
         self._norm_wanted = not self._armed and self._schedule.wants_norm()
         self._losses.attach()
         stays = self._compiled == "full" or compiler_in_use()
@@ -176,7 +178,7 @@ class Recorder:
         if over and not self._in_closure:
             self._close_step()
         self._close_if_skipped()
-        if not self._armed:
+        if not self._armed or self._parallel.look():
             return None
         self._backward.forget_unfinished()
         self._never_seen = False
@@ -333,6 +335,7 @@ class Recorder:
             heads=self._topology.heads,
             criterion=", ".join(sorted(self._losses.kinds)),
             not_observed=tuple(self.not_observed()),
+            **self._parallel.facts,
             state=state,
             ended=ended,
         )
@@ -343,10 +346,11 @@ class Recorder:
         found = [*compiled.not_observed(self._table.compiled(), self._compiled), *self._scale.not_observed()]
         if self.failure is not None:
             found.append(NotObserved(f"everything after step {self._step}", f"recording stopped: {self.failure}"))
-        if self._step and self._never_seen:
+        found += self._parallel.not_observed()
+        if self._step and self._never_seen and not self._parallel.blind:
             why = "no forward pass was seen: was it compiled in place (model.compile()), or model.forward called directly?"
             found.append(NotObserved("activations and their gradients", why))
-        elif self._step:
+        elif self._step and not self._parallel.blind:
             found += self._topology.unseen(self._compiled == "full")
         found += self._forward.not_observed()
         if self._step and not self._losses.found:

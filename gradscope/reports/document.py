@@ -75,6 +75,8 @@ def _run(run: Run, recorded: int, folder: Path | None) -> Document:
         **_number("ended", info.ended, "not ended"),
         "script": info.script,
         "device": info.device,
+        "ranks": info.world_size,
+        "parallel": info.parallel,
         "criterion": info.criterion,
         "optimizers": [encode({"kind": each.kind, "options": each.options}) for each in info.optimizers],
         "versions": info.versions,

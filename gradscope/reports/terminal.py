@@ -120,8 +120,9 @@ class _Page:
         yield Text.assemble(self._shape(severity), " ", word, ": ", self._say(self.document["headline"], "bold"))
         run = self.document["run"]
         states = {"recording": "still recording", "stopped": "stopped early", "ended": "ended"}
+        together = f" on {run['ranks']:,} ranks ({run['parallel'] or 'not known how'})" if run["ranks"] > 1 else ""
         facts = [
-            run["model"],
+            run["model"] + together,
             f"{words.count(run['steps'], 'step')}, {run['recorded_steps']:,} of them recorded in full",
             states[run["state"]],
         ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gradscope.numerals import number
+from gradscope.numerals import number, ranks_in_words
 from gradscope.records import Cause, Evidence, Finding
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
@@ -27,7 +27,8 @@ class NonFinite(Rule):
     How it is measured: every summary says exactly whether any entry is NaN or Inf. At the first recorded step with
     one, the first module in execution order whose output has it is the origin; when all outputs are finite, the last
     module in execution order whose gradient has it: the gradient flows backwards. When steps between were not
-    recorded, the origin is the first that was seen.
+    recorded, the origin is the first that was seen. In a training on many processes the ranks that had it first are
+    named.
 
     What to do: the suggestion follows the cause, mostly gradients that explode; see exploding-gradient.
     """
@@ -67,7 +68,8 @@ class NonFinite(Rule):
         now = stuck or bool(len(losses) and losses[-1] == steps["step"][-1]) or self._still(signals)
         touched = len({site for found in at_first.values() for site in found})
         subject = "Loss is" if of_loss else "A value is"
-        message = f"{subject} {kind} since step {first:,}; it began in {what}"
+        where = _on_ranks(signals, first, sites[0] if sites else -1)
+        message = f"{subject} {kind} since step {first:,}; it began in {what}{where}"
         previous = steps["loss"][(steps["step"] < first) & np.isfinite(steps["loss"])]
         evidence = [Evidence("tensors with NaN or Inf at that step", float(touched), "", self.count.value, "0")]
         if len(previous):
@@ -150,6 +152,14 @@ class NonFinite(Rule):
             ),
             Case("a loss that was not observed is not NaN", run({"a": 1.0, "b": 1.0}, loss=None)),
         )
+
+
+def _on_ranks(signals: Signals, step: int, site: int) -> str:
+    """Which ranks of a training on many processes it began on, where it was not on all."""
+    for fact in signals.run.rank_facts:
+        if (fact.kind, fact.step, fact.site) == ("non-finite", step, site):
+            return f" on {ranks_in_words(fact.ranks)}"
+    return ""
 
 
 def _title(signals: Signals, site: int) -> str:

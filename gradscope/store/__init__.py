@@ -4,12 +4,14 @@
     steps.arrow       an Arrow IPC stream, one row a step
     summaries.arrow   an Arrow IPC stream, one record batch a recorded step
     events.jsonl      one JSON object a line
+    schedule.json     which steps the ranks of a training on many processes record, said ahead by rank 0
+    rank-3/           the same four files from rank 3 of a training on many processes; rank 0's are above
 
 `RunWriter` appends, `RunReader` follows, `read_run` reads once, `list_runs` looks for runs in a folder.
 """
 
 from gradscope.store.find import list_runs, resolve_run
-from gradscope.store.reader import RunReader, read_run
+from gradscope.store.parts import RunReader, part_folder, part_folders, read_run
 from gradscope.store.writer import RunWriter
 
-__all__ = ["RunReader", "RunWriter", "list_runs", "read_run", "resolve_run"]
+__all__ = ["RunReader", "RunWriter", "list_runs", "part_folder", "part_folders", "read_run", "resolve_run"]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from gradscope.errors import NotARun, RunNotFound
+from gradscope.store.parts import first_part
 from gradscope.store.schema import RUN_FILE
 
 
 def list_runs(folder: Path) -> list[Path]:
     """The run folders directly in `folder`, newest first; links (such as `latest`) are not listed twice."""
-    runs = [path for path in folder.iterdir() if (path / RUN_FILE).is_file() and not path.is_symlink()]
-    return sorted(runs, key=lambda path: (path / RUN_FILE).stat().st_ctime, reverse=True)
+    found = [(path, first_part(path)) for path in folder.iterdir() if not path.is_symlink()]
+    runs = [((part / RUN_FILE).stat().st_ctime, path) for path, part in found if part is not None]
+    return [path for _, path in sorted(runs, reverse=True)]
 
 
 def resolve_run(path: Path | str) -> Path:
@@ -26,7 +28,7 @@ def resolve_run(path: Path | str) -> Path:
         raise RunNotFound(
             f"no run at {folder}: there is no such folder. Runs are in `runs/` unless run_dir= says else."
         )
-    if (folder / RUN_FILE).is_file():
+    if first_part(folder) is not None:
         return folder.resolve()
     runs = list_runs(folder) if folder.is_dir() else []
     if not runs:
