@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import cProfile
 import itertools
+import pstats
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -507,3 +509,52 @@ def test_a_checkpoint_around_the_whole_model_counts_once(tmp_path: Path) -> None
     norms = signals.norm("activation_gradient")
     for path, expected in told.items():
         assert norms[signals.site(path)] == pytest.approx(expected, rel=1e-5), path
+
+
+class Block(nn.Module):
+    """A residual block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.linear = nn.LayerNorm(4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.tanh(self.linear(self.norm(x)))
+
+
+def _calls(function: Callable[[], object]) -> int:
+    """How many functions a function calls, which no other process disturbs."""
+    profile = cProfile.Profile()
+    profile.runcall(function)
+    return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+
+def _work(blocks: int, folder: Path) -> list[int]:
+    """Calls in the first recorded step, in the second, and in a diagnosis with the budget."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Block() for _ in range(blocks)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with gradscope.watch(model, optimizer, run_dir=folder, every=1) as scope:
+
+        def step() -> None:
+            scope.loss(model(torch.ones(2, 4)).square().mean()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        steps = [_calls(step), _calls(step)]
+        assert scope._recorder is not None
+        assert scope._recorder.failure is None
+
+    def ask() -> None:
+        signals = Signals(gradscope.read_run(folder))
+        gradscope.diagnose(signals.run)
+        sentence(signals, 0)
+
+    return [*steps, _calls(ask)]
+
+
+def test_two_thousand_modules_cost_what_one_costs(tmp_path: Path) -> None:
+    """From 500 to 2,000 modules a recorded step, the first one too, and the diagnosis grow in proportion."""
+    few, many = (_work(blocks, tmp_path / f"{blocks}") for blocks in (170, 680))
+    growth = [after / before for before, after in zip(few, many, strict=True)]
+    assert max(growth) < 4.5, growth  # four times the modules

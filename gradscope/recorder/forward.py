@@ -23,7 +23,7 @@ from gradscope.recorder.private import (
 )
 from gradscope.recorder.recurrent import SEQUENCE_MODULES, axis_of, with_gradient
 from gradscope.recorder.sites import SiteTable
-from gradscope.recorder.tensors import is_numeric, tensors_in
+from gradscope.recorder.tensors import tensors_in
 from gradscope.records import NotObserved
 from gradscope.stats import Collector
 
@@ -135,7 +135,7 @@ class ForwardHooks:
             return None
         forward: ForwardPass = self._local.forward
         parent = stack[-1] if stack else None
-        if parent is not None:
+        if forward.haunted and parent is not None:
             self._settle_ghosts(parent)
         call = Call(module, path, -1, parent, ghost=ghost)
         call.own_parameters = bool(module._parameters)
@@ -144,6 +144,7 @@ class ForwardHooks:
         forward.calls.append(call)
         stack.append(call)
         if ghost:
+            forward.haunted = True
             call.inside.append((path, module))
             self._take_inputs(call, args)
             return None
@@ -152,9 +153,11 @@ class ForwardHooks:
         forward.numbers[path] = call.number + 1
         if not forward.again:
             self._called.add(path)
-        replaced = with_gradient(module, args)
-        args = args if replaced is None else replaced
-        call.axis = axis_of(module, site, args[0]) if args else None
+        replaced = None
+        if type(module) in SEQUENCE_MODULES and args:
+            replaced = with_gradient(module, args)
+            args = args if replaced is None else replaced
+            call.axis = axis_of(module, site, args[0])
         self._take_inputs(call, args)
         return replaced
 
@@ -214,7 +217,7 @@ class ForwardHooks:
         forward: ForwardPass = self._local.forward
         assert call.module is not None
         for tensor in values if _is_one_tensor(values) else tensors_in(values):
-            if call.parent is None and is_numeric(tensor):
+            if call.parent is None and (tensor.is_floating_point() or tensor.is_complex()):
                 self._measure(tensor, self._table.module_site(call.path, "input", call.module))
             if not tensor.requires_grad:
                 continue
@@ -254,7 +257,8 @@ class ForwardHooks:
         if not torch.is_grad_enabled():
             return
         call = stack.pop()
-        self._settle_ghosts(call)
+        if self._local.forward.haunted:
+            self._settle_ghosts(call)
         if kwargs:
             self._take_inputs(call, kwargs)
             if "input" in kwargs and type(module) in SEQUENCE_MODULES:
@@ -276,7 +280,7 @@ class ForwardHooks:
         for name in unknown - self._unknown:  # said of the innermost module that gives it
             self._unknown.add(name)
             self._strangers[call.path or "(model)"] = f"its output of type {name} was not looked into"
-        tensors = [tensor for tensor in tensors if is_numeric(tensor)]
+        tensors = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
         for tensor in tensors:
             owners.add(self._measure(tensor, call.site))
             node = tensor.grad_fn
@@ -285,15 +289,17 @@ class ForwardHooks:
                 call.outputs.append(edge)
                 probe = forward.probe_at(edge) or self._probe(forward, edge, call.site, call)
                 owners.update(probe.sites[:1])
+        if tensors and not self._table.sites[call.site].shape:
+            shape = () if tensors[0].is_nested else tuple(tensors[0].shape)
+            self._table.update(call.site, shape=shape, dtype=str(tensors[0].dtype)[6:])
+        if owners == {call.site}:
+            return
         rows = [row for _, _, site, row in (forward.measured[id(tensor)] for tensor in tensors) if site != call.site]
         probes = [probe for probe in map(forward.probe_at, call.outputs) if probe is not None]
         if len(owners) == 1 and call.site not in owners:
             forward.borrowed.append((call.site, owners.pop(), rows, probes))
             return
         _enter(forward, call.site, rows, probes)
-        if tensors and not self._table.sites[call.site].shape:
-            shape = () if tensors[0].is_nested else tuple(tensors[0].shape)
-            self._table.update(call.site, shape=shape, dtype=str(tensors[0].dtype)[6:])
 
     def _lend(self, forward: ForwardPass) -> None:
         """Lets a container whose output is its last child's share that child's numbers, if all its calls do."""

@@ -92,6 +92,7 @@ class ForwardPass:
     watcher: int  # whose pass it is: several models may be watched, and one feed the other
     calls: list[Call] = field(default_factory=list)  # in the order in which they began
     looked: bool = False  # for modules that were added to the model
+    haunted: bool = False  # something in it ran without gradients
     again: bool = False  # a recompute in the backward, of what first ran without gradients
     position: int = 0  # in a loop around the model: how many passes lead to this one
     numbers: dict[str, int] = field(default_factory=dict)  # path -> calls so far

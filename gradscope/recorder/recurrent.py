@@ -58,9 +58,7 @@ def spans(length: int) -> list[tuple[int, int]]:
 
 
 def axis_of(module: nn.Module, site: int, fed: Any) -> TimeAxis | None:
-    """Where time lies in what a recurrent module was fed; None for any other module or input."""
-    if type(module) not in SEQUENCE_MODULES:
-        return None
+    """Where time lies in what a recurrent module was fed; None where its gradient cannot be read."""
     if isinstance(fed, PackedSequence) and fed.data.requires_grad:
         return TimeAxis(site, 0, tuple(fed.batch_sizes.tolist()))
     if not isinstance(fed, torch.Tensor) or fed.is_nested or not fed.requires_grad:
@@ -73,8 +71,6 @@ def with_gradient(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] |
 
     The numbers are the same and so is everything that the module makes of them: its weights ask for gradients anyway.
     """
-    if not args or type(module) not in SEQUENCE_MODULES:
-        return None
     packed = args[0] if isinstance(args[0], PackedSequence) else None
     data = args[0] if packed is None else packed.data
     if not isinstance(data, torch.Tensor) or data.requires_grad or data.is_inference() or data.is_nested:

@@ -38,12 +38,6 @@ def tensors_in(value: Any, unknown: set[str] | None = None) -> Iterator[torch.Te
         unknown.add(type(value).__qualname__)
 
 
-def is_numeric(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds measurements; indices, masks and lengths are none."""
-    dtype = tensor.dtype
-    return dtype.is_floating_point or dtype.is_complex
-
-
 def _holds_tensors(value: Any, depth: int) -> bool:
     """Whether an object's attributes lead to a tensor."""
     if isinstance(value, torch.Tensor):
