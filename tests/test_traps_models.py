@@ -558,3 +558,35 @@ def test_two_thousand_modules_cost_what_one_costs(tmp_path: Path) -> None:
     few, many = (_work(blocks, tmp_path / f"{blocks}") for blocks in (170, 680))
     growth = [after / before for before, after in zip(few, many, strict=True)]
     assert max(growth) < 4.5, growth  # four times the modules
+
+
+class Flat(nn.Module):
+    """Residual blocks that are no modules of their own: every block's output reaches all later ones."""
+
+    def __init__(self, blocks: int) -> None:
+        super().__init__()
+        self.stem = nn.Linear(4, 4)
+        self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(blocks))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for layer in self.layers:
+            x = x + torch.tanh(layer(x))
+        return self.head(x)
+
+
+def test_a_long_flat_residual_model_is_measured_like_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the ways into a layer only the nearest are told apart; what each layer did to the gradient is the same."""
+    gains = []
+    for most in (8, 1000):
+        monkeypatch.setattr("gradscope.recorder.graph._MOST_SOURCES", most)
+        train(Specimen(lambda: Flat(40), lambda m, s: m(torch.ones(2, 4)).square().mean()), tmp_path / f"{most}", 1)
+        run = gradscope.read_run(tmp_path / f"{most}")
+        signals = Signals(run)
+        gains.append(np.array([signals.own_gain(signals.site(f"layers.{number}"))[0] for number in range(40)]))
+        assert [run.info.sites[head].path for head in run.info.heads] == ["head"]
+    assert np.isfinite(gains[0]).all()
+    assert np.array_equal(*gains)

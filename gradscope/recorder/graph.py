@@ -6,6 +6,7 @@ reuse the `Plan`, in which nodes are named by the way that leads to them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,7 @@ def read_graph(forward: ForwardPass) -> Plan:
 
 
 _Trail = tuple[Any, str, int]  # the trail before, the operation passed, by which of its inputs it was left
+_MOST_SOURCES = 128  # ways into a module that are told apart, nearest first: a thousand blocks written as one have more
 _MOST_OPERATIONS = 32  # names that a link keeps of the code between two modules
 
 
@@ -109,13 +111,14 @@ class _Reading:
         Yields:
             The child's number or None for an entry; the operations on the way; the edge met and the way to it.
         """
-        stack: list[tuple[Edge, _Trail | None]] = [(start, None)]
-        visited = set()
-        while stack:
-            edge, trail = stack.pop()
+        waiting: deque[tuple[Edge, _Trail | None]] = deque([(start, None)])
+        visited, found = set(), 0
+        while waiting and (found < _MOST_SOURCES or order is None):  # the nearest first
+            edge, trail = waiting.popleft()
             name = key(edge)
             earlier = [child for child in made.get(name, ()) if order is None or child < order]
             if earlier or name in entries:
+                found += bool(earlier)
                 operations, way = _follow(trail)
                 yield earlier[-1] if earlier else None, operations, (name, way)
             elif name not in visited:
@@ -126,7 +129,7 @@ class _Reading:
                         continue
                     self._alive.append(node)
                     self._consumers.setdefault((id(node), output), set()).add((id(edge[0]), index))
-                    stack.append(((node, output), (trail, edge[0].name(), index)))
+                    waiting.append(((node, output), (trail, edge[0].name(), index)))
 
     def _enter(self, number: int, order: int | None, output: int, way: tuple[EdgeKey, tuple[int, ...]]) -> None:
         """Notes through which node inputs a call uses an edge that it was given, itself or through a child."""
