@@ -17,6 +17,9 @@ from gradscope.errors import NotARun, RunExists, RunNotFound, RunNotWritable, Un
 from gradscope.records import Event, NotObserved, OptimizerInfo, Rows, Run, RunInfo
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.store import RunReader, RunWriter, list_runs, read_run, resolve_run
+from gradscope.store.messages import Encoder
+from gradscope.store.schema import STEP_SCHEMA, step_batch
+from gradscope.store.single_steps import SingleSteps
 from tests.conftest import SaveRun, write_run
 
 FILES = ("steps.arrow", "summaries.arrow", "events.jsonl")
@@ -103,6 +106,9 @@ def test_unknown_keys_of_run_json_are_ignored(save_run: SaveRun) -> None:
 _FOLLOWER = """
 import sys
 from pathlib import Path
+from gradscope.store.messages import Encoder
+from gradscope.store.schema import STEP_SCHEMA, step_batch
+from gradscope.store.single_steps import SingleSteps
 from gradscope.store import RunReader
 reader = RunReader(Path(sys.argv[1]))
 for line in sys.stdin:
@@ -316,6 +322,9 @@ import resource, sys
 from pathlib import Path
 from gradscope.records import RunInfo
 from gradscope.rules.handwritten import run as by_hand
+from gradscope.store.messages import Encoder
+from gradscope.store.schema import STEP_SCHEMA, step_batch
+from gradscope.store.single_steps import SingleSteps
 from gradscope.store import RunWriter
 run = by_hand({"a": 1.0, "b": 1.0}, steps=1)
 writer = RunWriter(Path(sys.argv[1]), RunInfo("a", "Net", 0.0))
@@ -392,3 +401,18 @@ def test_latest_is_followed_and_not_listed_twice(tmp_path: Path) -> None:
     (tmp_path / "latest").symlink_to("one")
     assert resolve_run(tmp_path / "latest") == folder
     assert list_runs(tmp_path) == [folder]
+
+
+# the message of a step
+
+
+@pytest.mark.parametrize("rates", [[], [0.1], [1e-3, float("nan"), 2.0]])
+def test_a_single_step_is_written_as_arrow_writes_it(rates: list[float]) -> None:
+    """The message that is filled in is, byte for byte, the one that Arrow makes of a batch of one row."""
+    encoder = Encoder(STEP_SCHEMA, None)
+    single = SingleSteps(encoder)
+    steps = by_hand({"a": 1.0}, loss=[2.3, float("nan"), float("inf")], steps=3).steps
+    steps["recorded"], steps["training_mode"] = [True, False, True], [False, True, True]
+    for row in (*range(3), 0):
+        step = steps[row : row + 1]
+        assert single.message(step, rates) == encoder.message(step_batch(step, [rates]))

@@ -12,7 +12,7 @@ HELP = "show runs in the browser, live while training goes on"
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    add_run(parser, "RUN_OR_FOLDER", "one run, or a folder of runs (default: runs)")
+    add_run(parser, "RUN_OR_FOLDER", "one run, or a folder of runs; a path or a URL (default: runs)")
     add_address(parser)
 
 

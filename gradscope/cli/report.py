@@ -15,7 +15,7 @@ HELP = "what is sick in a run, why, and what to do"
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    add_run(parser, "RUN", "a run, or a folder of runs, of which the newest is taken (default: runs)")
+    add_run(parser, "RUN", "a run, or a folder of runs, of which the newest is taken; a path or a URL (default: runs)")
     parser.add_argument("-f", "--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write to this file, not to stdout")
     add_color(parser)

@@ -32,7 +32,7 @@ try {
 """
 
 
-def create_app(path: Path) -> Dash:
+def create_app(path: Path | str) -> Dash:
     """The dashboard of a run folder, or of a folder of runs, as a Dash app.
 
     Raises:
@@ -76,7 +76,7 @@ def _index(template: str) -> str:
 def _layout(runs: Runs) -> Component:
     names = runs.names()
     if not names:
-        return waiting(no_run(str(runs.path)))
+        return waiting(no_run(str(runs.location)))
     asked = urlsplit(request.referrer or "").query if has_request_context() else ""
     run, _, _ = overview_callbacks.open_address(runs, asked)
     try:

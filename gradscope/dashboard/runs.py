@@ -5,16 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from gradscope.diagnosis import diagnose
 from gradscope.errors import NotARun, RunNotFound
 from gradscope.records import Diagnosis, Run
 from gradscope.reports.numbers import HeadlineNumbers, headline_numbers
 from gradscope.signals import Signals
-from gradscope.store import RunReader, list_runs, part_folders
-
-_FILES = ("run.json", "steps.arrow", "summaries.arrow", "events.jsonl")
+from gradscope.store import RunReader, part_folders
+from gradscope.store.find import runs_in
+from gradscope.store.folders import Folder, Location, open_folder
+from gradscope.store.schema import RUN_FILE
 
 
 @dataclass(frozen=True)
@@ -55,31 +55,38 @@ class Runs:
         NotARun: `path` is a file.
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.exists():
+    def __init__(self, path: Location) -> None:
+        folder = open_folder(path)
+        if folder.is_file():
+            raise NotARun(f"{path} is a file; expected a run folder or a folder of runs.")
+        if not folder.exists():
             raise RunNotFound(
                 f"no run at {path}: there is no such folder. Runs are in `runs/` unless run_dir= says else."
             )
-        if not path.is_dir():
-            raise NotARun(f"{path} is a file; expected a run folder or a folder of runs.")
-        self.path = path.resolve()
-        self._single = bool(part_folders(self.path))
+        self.location = folder.resolved()
+        self._root = open_folder(self.location)
+        self._single = bool(part_folders(self._root))
         self._followed: dict[str, _Followed] = {}
         self._lock = threading.Lock()
 
     def names(self) -> list[str]:
         """The runs' names, newest first."""
-        return [self.path.name] if self._single else [folder.name for folder in list_runs(self.path)]
+        return [self._root.name] if self._single else [folder.name for folder in runs_in(self._root)]
 
-    def folder(self, name: str) -> Path:
+    def folder(self, name: str) -> Folder:
         """The folder of a run. Only names that `names` lists are accepted, so that none leads out of the folder.
 
         Raises:
             RunNotFound: no such run.
         """
-        if name not in self.names():
-            raise RunNotFound(f"no run named {name!r} in {self.path}: it was moved, renamed or deleted.")
-        return self.path if self._single else self.path / name
+        if self._single:
+            found = self._root if name == self._root.name else None
+        else:
+            listed = name in self._root.folders() and part_folders(self._root.child(name)) != []
+            found = self._root.child(name) if listed else None
+        if found is None:
+            raise RunNotFound(f"no run named {name!r} in {self.location}: it was moved, renamed or deleted.")
+        return found
 
     def stamp(self, name: str) -> Stamp:
         """A run's version, from its files' sizes and times: cheap enough to ask every second.
@@ -87,14 +94,12 @@ class Runs:
         Raises:
             RunNotFound: no such run.
         """
-        folder, parts, written = self.folder(name), [name], 0.0
-        for path in (part / file for part in part_folders(folder) for file in _FILES):
-            try:
-                stat, file = path.stat(), path.name
-            except FileNotFoundError:
-                continue
-            parts.append(f"{file[0]}{stat.st_size}.{stat.st_mtime_ns if file == 'run.json' else ''}")
-            written = max(written, stat.st_mtime)
+        parts, written = [name], 0.0
+        for part in part_folders(self.folder(name)):
+            files = part.files()
+            parts += [part.name, files[RUN_FILE].version if RUN_FILE in files else ""]
+            parts += [f"{file}.{stamp.size}" for file, stamp in sorted(files.items())]
+            written = max(written, *(stamp.written for stamp in files.values()), 0.0)
         return Stamp("-".join(parts), written)
 
     def get(self, name: str) -> Snapshot:
@@ -116,7 +121,7 @@ class Runs:
 
 
 class _Followed:
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Folder) -> None:
         self.lock = threading.Lock()
         self.latest: Snapshot | None = None
         self._name = name
@@ -129,7 +134,7 @@ class _Followed:
             return self.latest
         started = time.perf_counter()
         if self._reader is None:
-            self._reader = RunReader(self._folder)
+            self._reader = RunReader(self._folder.location)
         run = self._reader.read()
         signals = Signals(run)
         numbers, diagnosis = headline_numbers(run, signals), diagnose(run, signals)

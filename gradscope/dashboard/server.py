@@ -15,11 +15,13 @@ from gradscope.errors import AddressInUse
 _TRIES = 20
 
 
-def serve(path: Path, host: str = "127.0.0.1", port: int = 8050, on_ready: Callable[[str], None] | None = None) -> None:
+def serve(
+    path: Path | str, host: str = "127.0.0.1", port: int = 8050, on_ready: Callable[[str], None] | None = None
+) -> None:
     """Serves the dashboard of a run, or of a folder of runs, until Ctrl-C.
 
     Args:
-        path: a run folder or a folder of runs.
+        path: a run folder or a folder of runs, a path or a URL.
         host: a loopback address.
         port: where to listen; the next free one up to 20 further when it is taken. 0: any free port.
         on_ready: called with the page's address once it can be opened.

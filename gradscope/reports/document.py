@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1  # of this document; a run on disk has its own
 Document = dict[str, Any]
 
 
-def document(run: Run, diagnosis: Diagnosis, folder: Path | None = None) -> Document:
+def document(run: Run, diagnosis: Diagnosis, folder: Path | str | None = None) -> Document:
     """Everything that a report says, as dicts, lists, strings and numbers that JSON can hold.
 
     Args:
@@ -63,7 +63,7 @@ def error_document(error: Exception) -> Document:
     }
 
 
-def _run(run: Run, recorded: int, folder: Path | None) -> Document:
+def _run(run: Run, recorded: int, folder: Path | str | None) -> Document:
     info: RunInfo = run.info
     seen = [int(run.steps["step"][end]) for end in (0, -1)] if len(run.steps) else []
     return {
@@ -80,7 +80,7 @@ def _run(run: Run, recorded: int, folder: Path | None) -> Document:
         "criterion": info.criterion,
         "optimizers": [encode({"kind": each.kind, "options": each.options}) for each in info.optimizers],
         "versions": info.versions,
-        "steps": len(run.steps),
+        "steps": seen[1] - seen[0] + 1 if seen else 0,  # rows of old ones may have been thinned
         "recorded_steps": recorded,
         **_number("first_step", seen[0] if seen else None),
         **_number("last_step", seen[1] if seen else None),

@@ -7,11 +7,18 @@
     schedule.json     which steps the ranks of a training on many processes record, said ahead by rank 0
     rank-3/           the same four files from rank 3 of a training on many processes; rank 0's are above
 
-`RunWriter` appends, `RunReader` follows, `read_run` reads once, `list_runs` looks for runs in a folder.
+A file that is full, or a run that is resumed, goes on in `summaries-1.arrow`, `summaries-2.arrow` …; old ones are merged
+and thinned into `summaries-0-1.arrow`, so that a run keeps within its disk budget (see `segments` for the names,
+`thinning` for what is kept, the docstring of `gradscope` for how much that is). Every message carries a checksum
+(`messages`).
+
+`RunWriter` appends, `RunReader` follows, `read_run` reads once, `list_runs` looks for runs in a folder. Reading takes
+paths and URLs of any filesystem that fsspec can open (`folders`).
 """
 
 from gradscope.store.find import list_runs, resolve_run
 from gradscope.store.parts import RunReader, part_folder, part_folders, read_run
+from gradscope.store.reader import read_info
 from gradscope.store.writer import RunWriter
 
-__all__ = ["RunReader", "RunWriter", "list_runs", "part_folder", "part_folders", "read_run", "resolve_run"]
+__all__ = ["RunReader", "RunWriter", "list_runs", "part_folder", "part_folders", "read_info", "read_run", "resolve_run"]

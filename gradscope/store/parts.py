@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from gradscope.records import Run
+from gradscope.store.folders import Folder, Location, open_folder
 from gradscope.store.merging import Merging
 from gradscope.store.reader import RunReader as PartReader
 from gradscope.store.reader import read_info
@@ -22,19 +23,19 @@ def part_folder(folder: Path, rank: int) -> Path:
     return folder if rank == 0 else folder / f"rank-{rank}"
 
 
-def part_folders(folder: Path) -> list[Path]:
+def part_folders(folder: Folder) -> list[Folder]:
     """The parts that a run folder holds, lowest rank first."""
-    found = [(0, folder)] if (folder / RUN_FILE).is_file() else []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        named = _PART.fullmatch(path.name)
-        if named is not None and (path / RUN_FILE).is_file():
-            found.append((int(named[1]), path))
-    return [path for _, path in sorted(found)]
+    found = [(0, folder)] if RUN_FILE in folder.files() else []
+    for name in folder.folders():
+        named = _PART.fullmatch(name)
+        if named is not None and RUN_FILE in folder.child(name).files():
+            found.append((int(named[1]), folder.child(name)))
+    return [part for _, part in sorted(found, key=lambda each: each[0])]
 
 
-def first_part(folder: Path) -> Path | None:
+def first_part(folder: Folder) -> Folder | None:
     """The part of the lowest rank that watched, mostly the run folder itself; None when the folder is no run."""
-    if (folder / RUN_FILE).is_file():
+    if RUN_FILE in folder.files():
         return folder
     return next(iter(part_folders(folder)), None)
 
@@ -43,6 +44,9 @@ class RunReader:
     """Follows a run folder: each `read` gives the run as it is now, all ranks' parts put together.
 
     A part that comes later, of a rank that was slower to start, is taken in when it is there.
+
+    Args:
+        location: the run's folder, a path or a URL.
 
     Raises:
         RunNotFound, NotARun, UnsupportedSchema: see `read_info`.
@@ -53,15 +57,15 @@ class RunReader:
         0.31
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._parts: dict[Path, PartReader] = {}
+    def __init__(self, location: Location) -> None:
+        self.folder = open_folder(location)
+        self._parts: dict[Location, PartReader] = {}
         self._alone = False  # a training in one process: no more parts will come
         self._merging = Merging()
         self._merged: tuple[list[Run], Run] | None = None  # what was put together last
         self._find_parts()
         if not self._parts:
-            read_info(folder)  # says what is wrong with it
+            read_info(location)  # says what is wrong with it
 
     def read(self) -> Run:
         """The run up to the last whole record on disk."""
@@ -71,25 +75,16 @@ class RunReader:
         self._alone = len(runs) == 1 and runs[0].info.world_size == 1
         if self._alone:
             return runs[0]
-        if self._merged is None or not _same(self._merged[0], runs):
+        # a part that was not written to since gives the same object
+        if self._merged is None or [*map(id, self._merged[0])] != [*map(id, runs)]:
             self._merged = runs, self._merging.merge(runs)
         return self._merged[1]
 
     def _find_parts(self) -> None:
-        found = part_folders(self.folder)
-        self._parts = {path: self._parts.get(path) or PartReader(path) for path in found} or self._parts
+        found = [part.location for part in part_folders(self.folder)]
+        self._parts = {part: self._parts.get(part) or PartReader(part) for part in found} or self._parts
 
 
-def _same(before: list[Run], now: list[Run]) -> bool:
-    """Whether nothing was written since: runs only grow."""
-
-    def extent(run: Run) -> tuple[object, ...]:
-        newest = int(run.summaries["step"][-1]) if len(run.summaries) else -1
-        return len(run.steps), len(run.summaries), newest, len(run.events), run.info
-
-    return [extent(run) for run in before] == [extent(run) for run in now]
-
-
-def read_run(folder: Path | str) -> Run:
-    """Reads a run folder once. See `RunReader` for one that grows, and for the errors."""
-    return RunReader(Path(folder)).read()
+def read_run(location: Location) -> Run:
+    """Reads a run once. See `RunReader` for one that grows, and for the arguments and errors."""
+    return RunReader(location).read()

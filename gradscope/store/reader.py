@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from gradscope.errors import NotARun, RunNotFound, UnsupportedSchema
 from gradscope.records import (
     SCHEMA_VERSION,
     STEP,
     SUMMARY_ROW,
-    Event,
     Link,
     NotObserved,
     OptimizerInfo,
@@ -26,7 +23,23 @@ from gradscope.records import (
     RunInfo,
     Site,
 )
-from gradscope.store.schema import EVENTS_FILE, RUN_FILE, STEPS_FILE, SUMMARIES_FILE, to_rows
+from gradscope.store.folders import Folder, Location, Stamp, open_folder
+from gradscope.store.follow import Parse, Series
+from gradscope.store.messages import Decoder
+from gradscope.store.schema import (
+    EVENTS,
+    RUN_FILE,
+    STEP_SCHEMA,
+    STEPS,
+    SUMMARIES,
+    SUMMARY_SCHEMA,
+    parse_event,
+    to_rates,
+    to_rows,
+)
+
+_TRIES = 50  # listings taken while the writer replaces files, before it is an error
+_AT_ONCE = 10_000  # rows unpacked together: enough for small batches to be cheap, few enough to stay small
 
 
 def _parse_info(content: dict[str, Any]) -> RunInfo:
@@ -46,7 +59,7 @@ def _parse_info(content: dict[str, Any]) -> RunInfo:
     return RunInfo(**values)
 
 
-def read_info(folder: Path) -> RunInfo:
+def read_info(location: Location) -> RunInfo:
     """Reads `run.json`.
 
     Raises:
@@ -54,13 +67,22 @@ def read_info(folder: Path) -> RunInfo:
         NotARun: the folder has no readable `run.json`.
         UnsupportedSchema: another schema version wrote it.
     """
-    if not folder.exists():
-        raise RunNotFound(f"no run at {folder}: there is no such folder. `gradscope.watch` prints where it records.")
-    file = folder / RUN_FILE
-    if not file.is_file():
-        raise NotARun(f"{folder} is not a GradScope run: it has no {RUN_FILE}.")
+    return _read_info(open_folder(location))
+
+
+def _read_info(folder: Folder) -> RunInfo:
     try:
-        content = orjson.loads(file.read_bytes())
+        text = folder.read(RUN_FILE)
+    except OSError as error:
+        if not folder.exists() and not folder.is_file():
+            raise RunNotFound(
+                f"no run at {folder}: there is no such folder. `gradscope.watch` prints where it records."
+            ) from error
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise NotARun(f"{folder} is not a GradScope run: it has no {RUN_FILE}.") from error
+        raise
+    try:
+        content = orjson.loads(text)
         version = content["schema_version"]
         if version != SCHEMA_VERSION:
             raise UnsupportedSchema(
@@ -72,102 +94,108 @@ def read_info(folder: Path) -> RunInfo:
         raise NotARun(f"{folder} is not a readable GradScope run: {RUN_FILE} is damaged ({error!r}).") from error
 
 
-class _Tail:
-    """Follows one file of whole items; the end that is not whole (yet) is read again next time."""
+def _parser(schema: pa.Schema, unpack: Callable[[pa.RecordBatch], tuple[Rows, ...]]) -> Parse:
+    """How to read the bytes of an Arrow stream of this schema."""
+    decoder = Decoder(schema)
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self._position = 0
+    def parse(content: bytes, first: bool) -> Iterator[tuple[tuple[Rows, ...], int]]:
+        waiting: list[pa.RecordBatch] = []
+        used = rows = 0
+        for message, batch in decoder.batches(content, first):
+            waiting.append(batch)
+            used, rows = message.end, rows + batch.num_rows
+            if rows >= _AT_ONCE:
+                yield unpack(pa.concat_batches(waiting)), used
+                waiting, rows = [], 0
+        if waiting:
+            yield unpack(pa.concat_batches(waiting)), used
 
-    def read(self, split: Callable[[bytes], int]) -> None:
-        """Hands the new bytes to `split`, which says how many of them it could use."""
-        try:
-            with self.file.open("rb") as stream:
-                stream.seek(self._position)
-                content = stream.read()
-        except FileNotFoundError:  # the run is just being made, or was copied without it
-            return
-        if content:
-            self._position += split(content)
+    return parse
 
 
-class _Batches:
-    """The record batches of a growing Arrow IPC stream."""
+def _steps(batch: pa.RecordBatch) -> tuple[Rows, ...]:
+    return to_rows(batch, STEP), to_rates(batch)
 
-    def __init__(self, file: Path, dtype: np.dtype[Any]) -> None:
-        self._tail = _Tail(file)
-        self._dtype = dtype
-        self._schema: pa.Schema | None = None
-        self.rows: list[Rows] = [np.empty(0, dtype)]
-        self.batches: list[pa.RecordBatch] = []  # only where a column is no part of the dtype
 
-    def read(self) -> Rows:
-        self._tail.read(self._split)
-        self.rows = [np.concatenate(self.rows)]
-        return self.rows[0]
+def _summaries(batch: pa.RecordBatch) -> tuple[Rows, ...]:
+    return (to_rows(batch, SUMMARY_ROW),)
 
-    def _split(self, content: bytes) -> int:
-        source, whole = pa.BufferReader(content), 0
-        while True:
-            try:
-                message = pa.ipc.read_message(source)
-                if self._schema is None:
-                    self._schema = pa.ipc.read_schema(message)
-                else:
-                    batch = pa.ipc.read_record_batch(message, self._schema)
-                    self.rows.append(to_rows(batch, self._dtype))
-                    if len(batch.schema.names) > len(self._dtype.names or ()):
-                        self.batches.append(batch)
-            except (pa.ArrowException, EOFError, OSError, StopIteration):
-                return whole  # the mark of an ended stream, or a tail that was cut
-            whole = source.tell()
+
+def _events(content: bytes, first: bool) -> Iterator[tuple[tuple[Rows, ...], int]]:
+    whole = content.rfind(b"\n") + 1
+    events = [event for line in content[:whole].splitlines() if (event := parse_event(line)) is not None]
+    rows = np.empty(len(events), object)
+    rows[:] = events
+    if whole:
+        yield (rows,), whole
+
+
+def step_series() -> Series:
+    """The closed steps of a run: their rows, and their learning rates."""
+    return Series(*STEPS, (np.empty(0, STEP), np.empty((0, 0))), _parser(STEP_SCHEMA, _steps))
+
+
+def event_series() -> Series:
+    """The events of a run, as objects."""
+    return Series(*EVENTS, (np.empty(0, object),), _events)
 
 
 class RunReader:
-    """Follows a run folder: each `read` gives the run as it is now and touches only what is new.
+    """Follows a run: each `read` gives the run as it is now and touches only what is new.
+
+    Args:
+        location: the run's folder, a path or a URL.
 
     Raises:
+        MissingPackage: see `open_folder`.
         RunNotFound, NotARun, UnsupportedSchema: see `read_info`.
 
     Example:
-        >>> reader = RunReader(Path("runs/latest"))  # doctest: +SKIP
+        >>> reader = RunReader("runs/latest")  # doctest: +SKIP
         >>> reader.read().steps["loss"][-1]  # doctest: +SKIP
         0.31
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        read_info(folder)  # a wrong folder is said now, not at the first read
-        self._steps = _Batches(folder / STEPS_FILE, STEP)
-        self._summaries = _Batches(folder / SUMMARIES_FILE, SUMMARY_ROW)
-        self._events_tail = _Tail(folder / EVENTS_FILE)
-        self._events: list[Event] = []
+    def __init__(self, location: Location) -> None:
+        self.folder = open_folder(location)
+        self._info = _read_info(self.folder)  # a wrong folder is said now, not at the first read
+        self._info_stamp: Stamp | None = None
+        self._run: Run | None = None
+        self._summaries = Series(*SUMMARIES, (np.empty(0, SUMMARY_ROW),), _parser(SUMMARY_SCHEMA, _summaries))
+        self._steps = step_series()
+        self._events = event_series()
 
     def read(self) -> Run:
         """The run up to the last whole record on disk."""
-        summaries = self._summaries.read()
-        steps = self._steps.read()
-        self._events_tail.read(self._split_events)
-        info = read_info(self.folder)  # last: sites are written before the rows that name them
-        return Run(info, steps, self._learning_rates(len(steps)), summaries, tuple(self._events))
+        changed = self._read_series()
+        stamp = self.folder.files().get(RUN_FILE)
+        if stamp is None or not stamp.version or stamp != self._info_stamp:
+            info = _read_info(self.folder)  # last: sites are written before the rows that name them
+            changed |= info != self._info
+            self._info, self._info_stamp = info, stamp
+        if changed or self._run is None:
+            steps, rates = self._steps.tables
+            self._run = Run(self._info, steps, rates, self._summaries.tables[0], tuple(self._events.tables[0]))
+        return self._run
 
-    def _learning_rates(self, length: int) -> NDArray[np.float64]:
-        lists = [rates for batch in self._steps.batches for rates in batch.column("learning_rates").to_pylist()]
-        padded = np.full((length, max(map(len, lists), default=0)), np.nan)
-        for row, rates in zip(padded, lists, strict=True):
-            row[: len(rates)] = rates
-        return padded
-
-    def _split_events(self, content: bytes) -> int:
-        whole = content.rfind(b"\n") + 1
-        for line in content[:whole].splitlines():
+    def _read_series(self) -> bool:
+        changed = False
+        for left in reversed(range(_TRIES)):
+            stamps = self.folder.files()
+            several = (self._summaries, self._steps, self._events)
+            if left and any(series.has_gap(stamps) for series in several):
+                continue  # files were exchanged while they were listed; a gap that stays is one that somebody made
             try:
-                self._events.append(Event(**orjson.loads(line)))
-            except (orjson.JSONDecodeError, TypeError):
-                continue  # a damaged line costs itself, not the run
-        return whole
+                for series in several:
+                    changed |= series.read(self.folder, stamps)
+                break
+            except FileNotFoundError:  # merged with another since it was listed
+                changed = True
+                if not left:
+                    raise
+        return changed
 
 
-def read_run(folder: Path | str) -> Run:
-    """Reads a run folder once. See `RunReader` for one that grows, and for the errors."""
-    return RunReader(Path(folder)).read()
+def read_run(location: Location) -> Run:
+    """Reads a run once. See `RunReader` for one that grows, and for the arguments and errors."""
+    return RunReader(location).read()

@@ -1,19 +1,23 @@
-"""The Arrow schemas of a run, derived from the dtypes of `records`, so that there is one list of columns."""
+"""How rows and events are written: Arrow schemas derived from the dtypes of `records`, so that there is one list."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from gradscope.records import STEP, STEP_DEFAULTS, SUMMARY_ROW, Rows
+from gradscope.records import STEP, STEP_DEFAULTS, SUMMARY_ROW, Event, Rows
 
 RUN_FILE = "run.json"
-STEPS_FILE = "steps.arrow"
-SUMMARIES_FILE = "summaries.arrow"
-EVENTS_FILE = "events.jsonl"
+# stem and suffix of the series of files, see `segments`
+STEPS = ("steps", ".arrow")
+SUMMARIES = ("summaries", ".arrow")
+EVENTS = ("events", ".jsonl")
 
+COMPRESSION = "lz4"  # most histogram bins are zeros; zstd makes them a quarter shorter in twice the time
 LEARNING_RATES = pa.field("learning_rates", pa.list_(pa.float64()))  # one number a parameter group
 
 
@@ -46,14 +50,46 @@ def to_arrays(rows: Rows) -> list[pa.Array]:
 
 
 def to_rows(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Rows:
-    """The inverse of `to_arrays`: a structured array of `dtype`, shape `[rows]`."""
-    rows = np.zeros(batch.num_rows, dtype)
+    """The inverse of `to_arrays`: a structured array of `dtype`, shape `[rows]`.
+
+    A column that an older version did not write has its default, else it is NaN, 0 or False.
+    """
+    rows = np.empty(batch.num_rows, dtype)
     for name in dtype.names or ():
-        if name not in batch.schema.names:  # written before there was such a column
-            rows[name] = STEP_DEFAULTS.get(name, 0)
+        if name not in batch.schema.names:
+            rows[name] = STEP_DEFAULTS.get(name, np.nan if dtype[name].base.kind == "f" else 0)
             continue
         column = batch.column(batch.schema.get_field_index(name))
         if dtype[name].subdtype is not None:
             column = column.flatten()
         rows[name] = column.to_numpy(zero_copy_only=False).reshape(rows[name].shape)
     return rows
+
+
+def summary_batch(rows: Rows) -> pa.RecordBatch:
+    """One recorded step as a record batch."""
+    return pa.record_batch(to_arrays(rows), schema=SUMMARY_SCHEMA)
+
+
+def step_batch(steps: Rows, learning_rates: list[list[float]]) -> pa.RecordBatch:
+    """Closed steps as one record batch."""
+    rates = pa.array(learning_rates, LEARNING_RATES.type)
+    return pa.record_batch([*to_arrays(steps), rates], schema=STEP_SCHEMA)
+
+
+def to_rates(batch: pa.RecordBatch) -> NDArray[np.float64]:
+    """The learning rates of a batch of steps, shape `[steps, most groups]`, NaN where there is no such group."""
+    column = batch.column(batch.schema.get_field_index(LEARNING_RATES.name))
+    lengths = np.diff(column.offsets.to_numpy())
+    rates = np.full((len(lengths), lengths.max(initial=0)), np.nan)
+    rates[np.arange(rates.shape[1]) < lengths[:, None]] = column.flatten().to_numpy(zero_copy_only=False)
+    return rates
+
+
+def parse_event(line: bytes) -> Event | None:
+    """One line of `events.jsonl`; None when it is damaged."""
+    try:
+        event = Event(**orjson.loads(line))
+    except (orjson.JSONDecodeError, TypeError):
+        return None
+    return event if isinstance(event.step, int) else None

@@ -103,7 +103,7 @@ def test_refresh_keeps_the_zoom_and_the_silence(runs: Runs) -> None:
 
 def test_a_run_that_cannot_be_read_is_said(runs: Runs) -> None:
     """A damaged run gives a headline, the reason and a next step, and hides the charts."""
-    (runs.path / "run" / "run.json").write_text("{oops")
+    (Path(runs.location) / "run" / "run.json").write_text("{oops")
     said = refresh(runs, {"run": "run", "version": "1"}, "backward-gain", None, "light", None)
     assert "This run cannot be read" in words(said["status"])
     assert "is damaged" in words(said["problem"])
