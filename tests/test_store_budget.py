@@ -216,6 +216,8 @@ while newest < int(sys.argv[2]):
         assert steps[-1] >= newest
         newest = steps[-1]
     reads += 1
+    if reads == 1:
+        print("ready", flush=True)
 print(reads, len(steps))
 """
 
@@ -225,6 +227,8 @@ def test_a_reader_follows_a_run_that_is_thinned(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path, INFO, budget=SMALL)
     command = [sys.executable, "-c", _FOLLOWER, str(tmp_path), "1499", str(len(TEMPLATE.summaries))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == "ready\n"
         for step in range(1500):
             write(writer, step)
         writer.close()

@@ -7,21 +7,19 @@ metadata, its own length and the CRC-32 of all its bytes (taken with the CRC's d
 from __future__ import annotations
 
 import io
-import mmap
 import re
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 
 END = b"\xff\xff\xff\xff\0\0\0\0"  # ends an Arrow stream; may be missing
 _CONTINUES = b"\xff\xff\xff\xff"  # begins a message, before its metadata's length
+_LONGEST_METADATA = 2**16  # bytes; ours are some 2 kB
 _BLANK = b"crc32:00000000:000000000000"  # the checksum and the message's length, both hexadecimal
 _SEAL = re.compile(rb"crc32:([0-9a-f]{8}):([0-9a-f]{12})")
-
-Content = bytes | mmap.mmap
 
 
 class Message(NamedTuple):
@@ -70,7 +68,7 @@ def reseal(message: bytearray | memoryview, at: int) -> None:
     message[at + 6 : at + 14] = b"%08x" % zlib.crc32(message)
 
 
-def split(content: Content, unsealed: bool) -> Iterator[Message]:
+def split(content: bytes, unsealed: bool) -> Iterator[Message]:
     """The whole, undamaged messages in a file's bytes, which begin where a message does.
 
     A damaged message costs itself: the next one with a right checksum is found behind it. What is left after the last
@@ -100,7 +98,7 @@ class Decoder:
         self._schema = schema  # of the stream
         self._unsealed = True
 
-    def batches(self, content: Content, first: bool) -> Iterator[tuple[Message, pa.RecordBatch]]:
+    def batches(self, content: bytes, first: bool) -> Iterator[tuple[Message, pa.RecordBatch]]:
         """The batches with their messages; damaged ones are left out. `first`: the content begins with the header."""
         if first:
             self._schema, self._unsealed = self._expected, True
@@ -128,24 +126,42 @@ def _is_whole(batch: pa.RecordBatch, message: Message) -> bool:
     return True
 
 
-def _sealed(content: Content, start: int) -> Message | None:
+def _sealed(content: bytes, start: int) -> Message | None:
     """The message that starts here, if it is whole and its checksum right."""
     if content[start : start + 4] != _CONTINUES or start + 8 > len(content):
         return None
     (size,) = struct.unpack_from("<i", content, start + 4)
-    seal = _SEAL.search(content, start + 8, max(start + 8, min(start + 8 + size, len(content))))
+    if not 0 < size <= _LONGEST_METADATA:
+        return None
+    seal = _SEAL.search(content, start + 8, start + 8 + size)
     if seal is None:
         return None
     end = start + int(seal[2], 16)
     if not seal.end() <= end <= len(content):
         return None
-    with memoryview(content) as view:
-        checksum = zlib.crc32(view[start : seal.start(1)])
-        checksum = zlib.crc32(view[seal.end(1) : end], zlib.crc32(b"00000000", checksum))
+    view = memoryview(content)
+    checksum = zlib.crc32(view[start : seal.start(1)])
+    checksum = zlib.crc32(view[seal.end(1) : end], zlib.crc32(b"00000000", checksum))
     return Message(start, end, True) if checksum == int(seal[1], 16) else None
 
 
-def _later(content: Content, start: int) -> Message | None:
+def one_by_one(stream: BinaryIO) -> Iterator[bytes]:
+    """The messages with checksums of an open file, of which no more than the next is read at a time."""
+    while True:
+        piece = stream.read(8)
+        size = struct.unpack_from("<i", piece, 4)[0] if len(piece) == 8 else 0
+        piece += stream.read(min(max(size, 0), _LONGEST_METADATA))
+        if seal := _SEAL.search(piece):
+            piece += stream.read(max(int(seal[2], 16) - len(piece), 0))
+        if _sealed(piece, 0) is None:  # the end, or damage
+            break
+        yield piece
+    rest = piece + stream.read()
+    for message in split(rest, unsealed=False):
+        yield rest[message.start : message.end]
+
+
+def _later(content: bytes, start: int) -> Message | None:
     """The first whole message somewhere behind damaged bytes."""
     while (start := content.find(_CONTINUES, start)) >= 0:
         if (message := _sealed(content, start)) is not None:
@@ -154,7 +170,7 @@ def _later(content: Content, start: int) -> Message | None:
     return None
 
 
-def _unsealed(content: Content) -> Iterator[Message]:
+def _unsealed(content: bytes) -> Iterator[Message]:
     """The messages of a stream that was written without checksums: Arrow says where they are."""
     source = pa.BufferReader(content)
     while True:

@@ -85,11 +85,6 @@ class Segments:
             self._begin_merge()
             self._advance(None)
 
-    @property
-    def ended(self) -> list[Path]:
-        """The files before the one that grows, in order."""
-        return [self._folder / each.name for each in self._ended]
-
     def fits(self, piece: bytes) -> bool:
         """Whether the segment that grows has room for a piece; one that is larger than any gets its own."""
         return self._pieces == 0 or self._pieces + len(piece) <= self._room

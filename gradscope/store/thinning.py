@@ -5,7 +5,6 @@ Kept: the first steps, steps around what went wrong, the extremes; then, evenly 
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gradscope.records import QUANTITIES, STEP, SUMMARY_ROW, Rows
-from gradscope.store.messages import Decoder, Encoder, split
+from gradscope.store.messages import Decoder, Encoder, one_by_one
 from gradscope.store.schema import (
     COMPRESSION,
     STEP_SCHEMA,
@@ -77,8 +76,8 @@ class _Seen(NamedTuple):
     step: int
     size: int  # bytes
     non_finite: bool
-    largest: NDArray[np.float64]  # norm of any site's tensor, by quantity; NaN where there is none
-    smallest: NDArray[np.float64]
+    largest: NDArray[np.float64]  # squared norm of any site's tensor, by quantity; -Inf where there is none
+    smallest: NDArray[np.float64]  # Inf where there is none
 
 
 def merge_summaries(files: list[Path], room: int, marks: Iterable[int]) -> Iterator[tuple[int, bytes]]:
@@ -90,7 +89,7 @@ def merge_summaries(files: list[Path], room: int, marks: Iterable[int]) -> Itera
     encoder = Encoder(SUMMARY_SCHEMA, COMPRESSION)
     seen: list[_Seen] = []
     for piece in _pieces(files, encoder):
-        seen.append(_look(encoder.header + piece))
+        seen.append(_look(encoder.header, piece))
         yield len(piece), b""
     if not seen:
         return
@@ -102,12 +101,13 @@ def merge_summaries(files: list[Path], room: int, marks: Iterable[int]) -> Itera
 
 def _pieces(files: list[Path], encoder: Encoder) -> Iterator[bytes]:
     """The messages of recorded steps in these files, one after another, each under its checksum."""
-    for content in _contents(files):
-        if content[: len(encoder.header)] == encoder.header:
-            for message in split(content, unsealed=False):
-                if message.start:
-                    yield content[message.start : message.end]
-        else:  # by another version of ours or of Arrow
+    for file in files:
+        with file.open("rb") as stream:  # not mapped: a disk error would be a signal that ends the training
+            messages = one_by_one(stream)
+            if next(messages, None) == encoder.header:
+                yield from messages
+                continue
+        for content in _contents([file]):  # by another version of ours or of Arrow, or with a damaged header
             for _, batch in Decoder(SUMMARY_SCHEMA).batches(content, first=True):
                 yield encoder.message(summary_batch(to_rows(batch, SUMMARY_ROW)))
 
@@ -120,26 +120,25 @@ def last_step_of_summaries(folder: Path) -> list[int]:
         for piece in _pieces([folder / segment.name], encoder):
             last = piece
         if last:
-            return [_look(encoder.header + last).step]
+            return [_look(encoder.header, last).step]
     return []
 
 
-def _contents(files: list[Path]) -> Iterator[mmap.mmap]:
+def _contents(files: list[Path]) -> Iterator[bytes]:
     for file in files:
         if file.stat().st_size:  # none: a killed process had just made it
-            with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                yield content
+            yield file.read_bytes()
 
 
-def _look(stream: bytes) -> _Seen:
-    (batch,) = pa.ipc.open_stream(stream, options=_FEW_COLUMNS)
+def _look(header: bytes, piece: bytes) -> _Seen:
+    (batch,) = pa.ipc.open_stream(header + piece, options=_FEW_COLUMNS)
     quantity, squares = batch.column("quantity").to_numpy(), batch.column("sum_squares").to_numpy()
     non_finite = bool(np.any(batch.column("non_finite").to_numpy(zero_copy_only=False)))
     largest, smallest = np.full(len(QUANTITIES), -np.inf), np.full(len(QUANTITIES), np.inf)
     finite = np.isfinite(squares)
     np.maximum.at(largest, quantity[finite], squares[finite])
     np.minimum.at(smallest, quantity[finite], squares[finite])
-    return _Seen(batch.column("step")[0].as_py(), len(stream), non_finite, largest, smallest)
+    return _Seen(batch.column("step")[0].as_py(), len(piece), non_finite, largest, smallest)
 
 
 def _special(seen: list[_Seen], steps: NDArray[np.int64], marks: Iterable[int]) -> list[int]:
@@ -149,10 +148,11 @@ def _special(seen: list[_Seen], steps: NDArray[np.int64], marks: Iterable[int]) 
     special += around(np.flatnonzero(broken[1:] != broken[:-1]) + 1, len(seen))
     special += around_marks(steps, marks)
     quantities = [QUANTITIES.index(name) for name in _TELLING]
-    for index in quantities:
-        special.append(int(np.argmax([each.largest[index] for each in seen])))
-    for index in quantities:
-        special.append(int(np.argmin([each.smallest[index] for each in seen])))
+    largest = np.array([each.largest[quantities] for each in seen])
+    smallest = np.array([each.smallest[quantities] for each in seen])
+    there = np.isfinite(largest).any(axis=0)
+    special += largest.argmax(axis=0)[there].tolist()
+    special += smallest.argmin(axis=0)[there].tolist()
     return special
 
 
