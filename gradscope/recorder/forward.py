@@ -95,7 +95,7 @@ class ForwardHooks:
         forward: ForwardPass | None = getattr(self._local, "forward", None)
         if forward is not None:
             forward.release()
-            self._local.forward = None
+            self._local.forward = self._local.collector = None
 
     def _stack(self) -> list[Call]:
         stack: list[Call] | None = getattr(self._local, "stack", None)
