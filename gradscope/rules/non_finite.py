@@ -25,9 +25,10 @@ class NonFinite(Rule):
     a note. Ten of them in a row are no overflow any more: by then the loss scale is a thousandth of what it was.
 
     How it is measured: every summary says exactly whether any entry is NaN or Inf. At the first recorded step with
-    one, the first module in execution order whose output has it is the origin; when all outputs are finite, the last
-    module in execution order whose gradient has it: the gradient flows backwards. When steps between were not
-    recorded, the origin is the first that was seen. In a training on many processes the ranks that had it first are
+    one, the first module in execution order whose output has it is the origin. When all outputs are finite the gradient
+    has it, which flows backwards: the origin is the last module in execution order to whose output a finite gradient
+    came and from whose input none went on; failing that, the last whose own gradient has it. When steps between were
+    not recorded, the origin is the first that was seen. In a training on many processes the ranks that had it first are
     named.
 
     What to do: the suggestion follows the cause, mostly gradients that explode; see exploding-gradient.
@@ -65,6 +66,9 @@ class NonFinite(Rule):
                 break
         of_loss = bool(len(losses)) and int(losses[0]) == first
         kind = self._kind(signals, first, sites[0] if sites and not of_loss else None)
+        if what.startswith("the activation gradient") and (makers := self._makers(signals, first)):
+            sites = [makers[0], *sites]
+            what = f"the backward pass of {_title(signals, makers[0])}, to which a finite gradient came"
         now = stuck or bool(len(losses) and losses[-1] == steps["step"][-1]) or self._still(signals)
         touched = len({site for found in at_first.values() for site in found})
         subject = "Loss is" if of_loss else "A value is"
@@ -96,6 +100,16 @@ class NonFinite(Rule):
             evidence = Evidence("skipped in a row now", float(signals.skipped_in_a_row), "steps", self.skips.value)
             why = "gradients overflow at this loss scale, which the scaler then lowers: that is its work"
             yield Finding(self.id, "note", (), first, last, message, (evidence,), (Cause("precision", 0.9, why),))
+
+    def _makers(self, signals: Signals, step: int) -> list[int]:
+        """Modules to whose output a finite gradient came and whose input's is not, the last in execution order first."""
+        at_step = signals.values("activation_gradient", "non_finite")[:, np.searchsorted(signals.steps, step)]
+        found = [
+            i
+            for i, site in enumerate(signals.sites)
+            if at_step[i] == 0 and any(at_step[fed] == 1 for fed in site.inputs)  # NaN where none was seen
+        ]
+        return sorted(found, key=lambda i: -signals.sites[i].order)
 
     def _kind(self, signals: Signals, step: int, site: int | None) -> str:
         """NaN or Inf, in a word."""
@@ -143,12 +157,12 @@ class NonFinite(Rule):
         broken = [1.0, 1.0, 1.0, nan, nan, nan, nan, nan]
         return (
             Case("activations turn NaN in the middle", run({"a": 1.0, "b": 1.0}, activation={"b": broken}), ("b",)),
-            Case("a gradient is NaN", run({"a": broken, "b": 1.0}), ("a",)),
+            Case("a gradient is NaN", run({"a": broken, "b": 1.0}), ("b", "a")),
             Case("large and finite", run({"a": 1e30, "b": 1.0}, loss=1e30)),
             Case(
                 "the scaler skips every step",
                 run({"a": [nan] * 16, "b": 1.0}, skipped=range(16), steps=16),
-                ("a",),
+                ("b", "a"),
             ),
             Case("a loss that was not observed is not NaN", run({"a": 1.0, "b": 1.0}, loss=None)),
         )
