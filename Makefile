@@ -1,11 +1,14 @@
-# One command each; everything they install goes into .venv, but Debian's chromium for `make test`.
+# One command each; everything they install goes into .venv, but Debian's chromium for `make test`
+# and its graphviz for `make bench`.
 #
 #   make demo                       a sick network on real data, its diagnosis, the page until Ctrl-C
 #   make demo ARGS=--no-dashboard   the same, ending after the diagnosis
 #   make demo ARGS=healthy          another demo
 #   make test                       lint, format, types, and all tests
 #   make test ARGS='-k store'       some of the tests
-#   make bench                      what watching costs
+#   make bench                      what watching costs, beside others (a quarter of an hour)
+#   make bench ARGS=--readme        the same, into the README's table
+#   make bench ARGS=--soak          10,000 steps: does memory grow?
 #   make picture                    takes the README's picture anew
 #   make clean                      forgets .venv
 
@@ -14,9 +17,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 CHROMIUM := $(or $(GRADSCOPE_CHROMIUM),/usr/bin/chromium)
+ELSEWHERE := , or say where it is: GRADSCOPE_CHROMIUM=/path make test
 ARGS ?=
 
-.PHONY: help demo test bench picture clean chromium
+.PHONY: help demo test bench picture clean chromium graphviz
 .DELETE_ON_ERROR:
 
 help:
@@ -31,8 +35,8 @@ test: $(VENV)/.test chromium
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(VENV)/.test
-	@$(BIN)/python tests/bench.py $(ARGS)
+bench: $(VENV)/.bench graphviz
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 picture: $(VENV)/.test chromium
 	@$(BIN)/python -m tests.dashboard.picture
@@ -69,17 +73,31 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	@$(PIP) --no-build-isolation --editable '.[test]'
 	@touch $@
 
-chromium:
-	@test -x "$(CHROMIUM)" || { \
-		if [ -n "$(GRADSCOPE_CHROMIUM)" ] || ! command -v apt-get >/dev/null; then sudo=missing; \
+$(VENV)/.bench: $(VENV)/.test
+	@echo "Installing what the benchmark compares with ..."
+	@$(PIP) --no-build-isolation --editable '.[test,bench]'
+	@touch $@
+
+# Debian's package $(2) where the program $(1) is missing. $(3): what for. $(4): where else the user says that it is.
+# $(5): how to say so.
+define program
+	@command -v "$(1)" >/dev/null || { \
+		if [ -n "$(4)" ] || ! command -v apt-get >/dev/null; then sudo=missing; \
 		elif [ "$$(id -u)" = 0 ]; then sudo=; \
 		elif command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo='sudo -n'; \
 		else sudo=missing; fi; \
 		if [ "$$sudo" = missing ]; then \
-			echo "The tests open the page in a real browser, and there is none at $(CHROMIUM)." >&2; \
-			echo "Install chromium (Debian: apt-get install chromium), or say where it is: GRADSCOPE_CHROMIUM=/path make test" >&2; \
+			echo "$(3), and there is none at $(1)." >&2; \
+			echo "Install $(2) (Debian: apt-get install $(2))$(5)." >&2; \
 			exit 1; \
 		fi; \
-		echo "Installing chromium ..."; \
-		$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null \
-			&& test -x "$(CHROMIUM)"; }
+		echo "Installing $(2) ..."; \
+		$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2) >/dev/null \
+			&& command -v "$(1)" >/dev/null; }
+endef
+
+chromium:
+	$(call program,$(CHROMIUM),chromium,The tests open the page in a real browser,$(GRADSCOPE_CHROMIUM),$(ELSEWHERE))
+
+graphviz:
+	$(call program,dot,graphviz,torchexplorer needs graphviz's program dot)

@@ -52,7 +52,12 @@ def test_a_constraint_is_one_exact_version(constraint: Requirement) -> None:
     assert re.fullmatch(r"==[\d.]+", str(constraint.specifier))
 
 
-@pytest.mark.parametrize("name", sorted(_in_force()))
+def _only_for_the_benchmark() -> set[str]:
+    """What nobody needs but `make bench`, which alone installs it."""
+    return {canonicalize_name(each.name) for each in _direct() if 'extra == "bench"' in str(each.marker)}
+
+
+@pytest.mark.parametrize("name", sorted(_in_force().keys() - _only_for_the_benchmark()))
 def test_the_tests_run_with_the_pinned_version(name: str) -> None:
     """What is installed here is what constraints.txt says."""
     assert metadata.version(name).split("+")[0] == _in_force()[name]
@@ -61,7 +66,11 @@ def test_the_tests_run_with_the_pinned_version(name: str) -> None:
 def test_every_command_of_the_makefile_is_explained() -> None:
     """`make` without a goal prints what each goal does, and names every one that a person would type."""
     text = (CHECKOUT / "Makefile").read_text()
-    goals = set((re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE) or [""])[1].split()) - {"help", "chromium"}
+    goals = set((re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE) or [""])[1].split()) - {
+        "help",
+        "chromium",
+        "graphviz",
+    }
     assert {line.split()[2] for line in text.splitlines() if line.startswith("#   make ")} == goals
 
 
