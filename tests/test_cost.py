@@ -1,0 +1,231 @@
+"""Almost nothing: what watching costs in time and memory. The real figures are `make bench`'s; these hold anywhere."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+import gradscope
+from gradscope.recorder.recorder import Recorder
+from gradscope.recorder.schedule import FIRST_STEPS
+from tests.bench.contenders import nobody, with_gradscope
+from tests.bench.soak import soak
+from tests.bench.trainings import Training, mlp, transformer
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
+
+
+def many_small_layers() -> Training:
+    """1,000 layers of 8."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(8, 8) for _ in range(1000)]
+    return Training(nn.Sequential(*layers), (torch.randn(8, 8), torch.randint(0, 8, (8,))))
+
+
+TRAININGS: dict[str, Callable[[], Training]] = {
+    "MLP": lambda: mlp(width=128, layers=6, batch=128),
+    "tiny MLP, batch 8": lambda: mlp(width=64, layers=4, batch=8),
+    "transformer": lambda: transformer(width=64, layers=2, batch=4),
+    "1,000 small layers": many_small_layers,
+}
+
+
+@pytest.mark.xfail(strict=True, reason="closing a step counts twice: in its own row and, by the guard, in the next one")
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("name", ["MLP", "transformer"])
+def test_the_recorder_knows_what_it_costs(
+    name: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over 200 steps the share that the recorder says it took is within a point of what a stopwatch outside of it says.
+
+    The stopwatch runs whenever torch or the loop is inside of anything that the recorder gave them.
+    """
+    inside, depth = 0.0, 0
+    guard = Recorder._guard
+
+    def with_stopwatch(recorder: Recorder, function: Callable[..., None]) -> Callable[..., None]:
+        guarded = guard(recorder, function)
+
+        def timed(*args: object, **kwargs: object) -> None:
+            nonlocal inside, depth
+            depth += 1
+            entered = time.perf_counter()
+            try:
+                guarded(*args, **kwargs)
+            finally:
+                depth -= 1
+                if depth == 0:
+                    inside += time.perf_counter() - entered
+
+        return timed
+
+    monkeypatch.setattr(Recorder, "_guard", with_stopwatch)
+    training = TRAININGS[name]()
+    with with_gradscope(training, tmp_path / "run", every=every):
+        training.step()
+        inside, began = 0.0, time.perf_counter()
+        for _ in range(200):
+            training.step()
+        total, measured = time.perf_counter() - began, inside
+    steps = gradscope.read_run(tmp_path / "run").steps[1:]
+    assert len(steps) == 200
+    said = steps["recorder_seconds"].sum() / steps["seconds"].sum()
+    assert 0.01 < said < 1
+    assert said == pytest.approx(measured / total, abs=0.01)
+
+
+TOO_SHORT = pytest.mark.xfail(strict=True, reason="an idle step costs 0.2 ms and more, which short steps cannot afford")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("MLP", marks=TOO_SHORT),
+        pytest.param("tiny MLP, batch 8", marks=TOO_SHORT),
+        pytest.param("transformer", marks=TOO_SHORT),
+        "1,000 small layers",
+    ],
+)
+def test_auto_keeps_to_its_budget(name: str, tmp_path: Path) -> None:
+    """After the first steps, which are recorded in full, recording takes no more than 3 % of any training's time."""
+    training = TRAININGS[name]()
+    with with_gradscope(training, tmp_path / "run", every="auto"):
+        for _ in range(80):
+            training.step()
+    steps = gradscope.read_run(tmp_path / "run").steps
+    assert steps["recorded"][:FIRST_STEPS].all()
+    later = steps[FIRST_STEPS + 1 :]  # the last of the first steps is written down in the one after it
+    assert later["recorder_seconds"].sum() / later["seconds"].sum() < 0.035  # a disturbed step is no overhead
+
+
+def calls_into_gradscope(training: Training) -> dict[str, int]:
+    """How often each function of the recorder is called in a step of a training."""
+    calls: dict[str, int] = {}
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        code = frame.f_code
+        if event == "call" and "gradscope/recorder" in code.co_filename:
+            calls[code.co_name] = calls.get(code.co_name, 0) + 1
+
+    sys.setprofile(count)
+    try:
+        training.step()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_an_idle_step_does_not_grow_with_the_model(tmp_path: Path) -> None:
+    """In a step that is not recorded no module calls us: there are as few calls with 1,000 layers as with two."""
+    counted = []
+    for make in (many_small_layers, lambda: mlp(width=8, layers=2, batch=4)):
+        training = make()
+        with with_gradscope(training, tmp_path / str(len(counted)), every=10**9):
+            training.step()
+            training.step()  # the loss was handed over, so nobody looks for it any more
+            assert not torch_module._has_any_global_hook()
+            counted.append(calls_into_gradscope(training))
+    assert counted[0] == counted[1]
+    assert counted[0]["guarded"] == 3  # the loss, before the optimizer's step, after it
+    assert sum(counted[0].values()) < 60
+
+
+def test_an_idle_step_leaves_no_node_hook_behind(tmp_path: Path) -> None:
+    """In a step that is not recorded no backward pass calls us either."""
+    training = mlp(width=8, layers=2, batch=4)
+    with with_gradscope(training, tmp_path / "run", every=2):
+        recorded, idle = calls_into_gradscope(training), calls_into_gradscope(training)
+    assert recorded["arrived"] > 0
+    assert "arrived" not in idle
+    assert "passed" not in idle
+
+
+def test_an_idle_step_costs_next_to_nothing(tmp_path: Path) -> None:
+    """Beside a step of some 30 ms the CPU time of an idle one cannot be told: it is within 5 %, as noise is."""
+    times: dict[str, list[float]] = {"alone": [], "idle": []}
+    for turn in range(6):
+        for name, watching in (("alone", nobody), ("idle", with_gradscope)):
+            training = mlp(width=256, layers=12, batch=256)
+            options = {} if name == "alone" else {"every": 10**9}
+            with watching(training, tmp_path / f"{name}-{turn}", **options):
+                times[name] += [training.step()[1] for _ in range(12)][2:]
+    assert statistics.median(times["idle"]) < 1.05 * statistics.median(times["alone"])
+
+
+@needs_proc
+@pytest.mark.parametrize("every", [1, "auto"])
+def test_memory_does_not_grow_with_the_steps(every: int, tmp_path: Path) -> None:
+    """A soak: 1,500 steps after warming up, memory is where it was; `make bench ARGS=--soak` takes 10,000."""
+    assert soak(every, 2_000, warm_up=500) < 3e6
+
+
+CHILD = textwrap.dedent(
+    """
+    import contextlib, resource, sys, torch
+    from torch import nn
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.activation = nn.Linear(32, 32), nn.ReLU(inplace=True)
+        def forward(self, x):
+            return x + self.activation(self.linear(x))
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Block() for _ in range(12)), nn.Linear(32, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    x = torch.randn(400_000, 32)
+    scope = None
+    if sys.argv[1] == "watched":
+        import gradscope
+        scope = gradscope.watch(model, optimizer, run_dir=sys.argv[2], every=1)
+    loss = model(x).square().mean()
+    if scope: scope.loss(loss)
+    loss.backward()
+    optimizer.step()
+    if scope: scope.close()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """
+)
+
+
+@needs_proc
+def test_the_peak_of_memory_hardly_moves(tmp_path: Path) -> None:
+    """Recording a step of a training of a gigabyte and more adds at most 3 % to its peak, imports included."""
+    peaks = {}
+    for name in ("alone", "watched"):
+        command = [sys.executable, "-c", CHILD, name, str(tmp_path / "run")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        peaks[name] = int(done.stdout.split()[-1])
+    assert len(gradscope.read_run(tmp_path / "run").steps) == 1
+    assert peaks["alone"] > 1e6  # kB
+    assert peaks["watched"] <= 1.03 * peaks["alone"]
+
+
+def tensors() -> set[int]:
+    """The tensors that Python knows."""
+    gc.collect()
+    return {id(each) for each in gc.get_objects() if issubclass(type(each), torch.Tensor)}
+
+
+@pytest.mark.parametrize("every", [1, "auto"])
+def test_no_tensor_outlives_its_step(every: int, tmp_path: Path) -> None:
+    """Between two steps there are as many tensors as in a training that nobody watches: nothing of a step is kept."""
+    training = transformer(width=16, layers=2, batch=2)
+    training.step()
+    before = tensors()
+    with with_gradscope(training, tmp_path / "run", every=every):
+        for _ in range(4):
+            training.step()
+            assert len(tensors() - before) == 0
