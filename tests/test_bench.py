@@ -23,7 +23,7 @@ SMALL = (
     Subject("MLP", functools.partial(mlp, width=8, layers=2, batch=4)),
 )
 MLP = SMALL[2]
-QUICK = Patience(turns=1, seconds=0.01, cycles=1)
+QUICK = Patience(turns=1, seconds=0.01, cycles=1, steady_steps=1)
 
 
 def _skip_without(package: str) -> None:
@@ -118,7 +118,7 @@ def test_everyone_gets_a_ratio() -> None:
 def test_where_the_budget_allows_no_more_steps_the_others_count() -> None:
     """A turn ends also where nothing is recorded after the first steps; the share that was recorded is then 0."""
     never = Contender("never", functools.partial(with_gradscope, every=10**9), steady=True)
-    assert dict(measure(MLP, [never], Patience(1, 0.01, 1, most_steps=20)))["never"].recorded == 0
+    assert dict(measure(MLP, [never], Patience(1, 0.01, most_steps=20)))["never"].recorded == 0
 
 
 def test_the_table_goes_between_its_marks() -> None:
@@ -135,3 +135,12 @@ def test_the_table_goes_between_its_marks() -> None:
     assert lines[2][1:] == ["1.020 (1.030), 12 %", "1.03 / 1.03 / 1.03"]
     with pytest.raises(ValueError, match="no place for the table"):
         put_into("a README without marks", "table")
+
+
+def test_the_readme_shows_the_table() -> None:
+    """The README's table has the rows and columns that the benchmark makes, each with a number."""
+    first, *lines = cells(README.read_text(encoding="utf-8"))
+    assert first == header()
+    assert [line[0] for line in lines] == titles()
+    for contender, line in zip(CONTENDERS, lines, strict=True):
+        assert [float(cell.split()[0]) > 0.5 for cell in line[1:-1]] == [True] * len(SUBJECTS), contender.title

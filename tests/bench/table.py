@@ -18,7 +18,7 @@ BEGIN, END = "<!-- make bench ARGS=--readme: begin -->", "<!-- make bench ARGS=-
 
 def header(subjects: Sequence[str] = tuple(subject.title for subject in SUBJECTS)) -> list[str]:
     """The first line's cells."""
-    return ["beside the training", *subjects, "goal"]
+    return ["watched by", *subjects, "goal"]
 
 
 def titles(contenders: Sequence[Contender] = CONTENDERS) -> list[str]:
@@ -39,12 +39,12 @@ def render(
 
 
 def machine(patience: Patience) -> str:
-    """What was measured, on what and when, in a sentence."""
+    """What was measured, on what and when."""
     return (
-        f"A step's time over that of the training alone, in brackets the same of CPU time: medians of "
-        f"{patience.turns} turns, taken in turns in one process on {os.cpu_count()} CPU cores "
-        f"({torch.get_num_threads()} threads of torch {torch.__version__.split('+')[0]}), "
-        f"{datetime.date.today():%d %B %Y}. %: the share of steps that was recorded."
+        "A step's time over that of the training alone, in brackets the same of CPU time: medians over turns in one "
+        f"process. Turns: {patience.turns}; CPU cores: {os.cpu_count()}; threads of torch {torch.get_num_threads()}; "
+        f"torch {torch.__version__.split('+')[0]}; {datetime.date.today():%d %B %Y}. %: the share of steps that was "
+        "recorded in full."
     )
 
 

@@ -53,12 +53,14 @@ class Patience:
         turns: of each contender.
         seconds: of a turn.
         cycles: in a turn that holds recorded steps and others: from one recorded step to the next.
+        steady_steps: that the cycles must hold.
         most_steps: that such a turn may take.
     """
 
     turns: int = 5
     seconds: float = 3.0
     cycles: int = 2
+    steady_steps: int = 20
     most_steps: int = 150
 
 
@@ -116,7 +118,7 @@ def _take_cycles(training: Training, folder: Path, patience: Patience) -> tuple[
     while True:
         steps += [training.step() for _ in range(20)]
         later = np.flatnonzero(gradscope.read_run(folder).steps["recorded"])[FIRST_STEPS:]
-        if len(later) > patience.cycles:
+        if len(later) > patience.cycles and later[-1] - later[0] >= patience.steady_steps:
             return steps, slice(later[0] + 1, later[-1] + 1)
         if len(steps) >= patience.most_steps:
             return steps, slice(FIRST_STEPS, len(steps))
