@@ -23,7 +23,7 @@ SMALL = (
     Subject("MLP", functools.partial(mlp, width=8, layers=2, batch=4)),
 )
 MLP = SMALL[2]
-QUICK = Patience(turns=1, seconds=0.01, cycles=1, steady_steps=1)
+QUICK = Patience(turns=1, seconds=0.01, cycles=1, steady_steps=1, most_steps=40)
 
 
 def _skip_without(package: str) -> None:
