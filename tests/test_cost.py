@@ -27,6 +27,13 @@ from tests.bench.trainings import Training, mlp, transformer
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
 
 
+@pytest.fixture(autouse=True)
+def _nothing_was_compiled() -> None:
+    """Hooks stay on in a process that ever compiled a model; another test may have."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+
+
 def many_small_layers() -> Training:
     """1,000 layers of 8."""
     torch.manual_seed(0)
