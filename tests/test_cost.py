@@ -146,7 +146,7 @@ def test_an_idle_step_does_not_grow_with_the_model(tmp_path: Path) -> None:
             counted.append(calls_into_gradscope(training))
     assert counted[0] == counted[1]
     assert counted[0]["guarded"] == 3  # the loss, before the optimizer's step, after it
-    assert sum(counted[0].values()) < 60
+    assert sum(counted[0].values()) < 80
 
 
 def test_an_idle_step_leaves_no_node_hook_behind(tmp_path: Path) -> None:
