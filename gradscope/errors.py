@@ -3,6 +3,7 @@
     GradScopeError
     ├── WatchError              what was handed to watch() cannot be watched
     │   ├── NothingToWatch          the model has no parameters, or none that hold numbers yet
+    │   ├── AnotherModel            the run to resume is of another model
     │   ├── ForeignOptimizer        the optimizer updates none of the model's parameters
     │   └── NotYet                  the option exists in the design and is not built yet
     ├── RunError                a run folder cannot be used
@@ -36,6 +37,10 @@ class WatchError(GradScopeError, ValueError):
 
 class NothingToWatch(WatchError):
     """The model has no parameters, or none that hold numbers yet."""
+
+
+class AnotherModel(WatchError):
+    """The run to resume is of another model."""
 
 
 class ForeignOptimizer(WatchError):

@@ -22,9 +22,11 @@ from gradscope import __version__
 from gradscope.diagnosis import diagnose
 from gradscope.errors import ForeignOptimizer, NothingToWatch, NotYet, RunExists, WatchError
 from gradscope.recorder import Recorder
+from gradscope.recorder.compiled import model_name
 from gradscope.recorder.options import Options
 from gradscope.recorder.parallel import unwrapped
 from gradscope.recorder.ranks import Rank, restarted, shared_folder, this_rank
+from gradscope.recorder.resume import take_up
 from gradscope.records import Diagnosis, NotObserved, OptimizerInfo, RunInfo
 from gradscope.reports.document import document
 from gradscope.reports.terminal import render
@@ -150,12 +152,15 @@ def watch(
         compiled: what is seen of a model under `torch.compile`: the "boundary" of each compiled region (its parameters,
             gradients, updates, loss, input and output), or "full", everything inside too, at the price of code that is
             split at every module. Call `watch` before the first compiled call.
-        on_finding, on_non_finite, resume, dashboard: not built yet, see `NotYet`.
+        resume: go on with the run in `run_dir`, behind the last step that it holds, as a training does that starts again
+            from its checkpoint; without a run there, a new one begins.
+        on_finding, on_non_finite, dashboard: not built yet, see `NotYet`.
 
     Raises:
         NothingToWatch: the model has no parameters, or they are on the meta device.
         ForeignOptimizer: an optimizer updates none of the model's parameters.
-        RunExists, RunNotWritable: `run_dir` cannot be used.
+        RunExists, RunNotWritable, NotARun, UnsupportedSchema: `run_dir` cannot be used.
+        AnotherModel: the run to resume is of another model.
         NotYet: an option that is not built yet.
 
     Example:
@@ -177,9 +182,10 @@ def watch(
     _refuse_what_is_not_built(
         on_finding=on_finding is not None,
         on_non_finite=on_non_finite is not None,
-        resume=resume,
         dashboard=dashboard,
     )
+    if resume and run_dir is None:
+        raise WatchError("resume=True goes on with a run: say which, with run_dir=.")
     optimizers = _optimizers(optimizer)
     _check(model, optimizers, every, overhead, compiled)
     model, rank = unwrapped(model), this_rank()
@@ -190,10 +196,14 @@ def watch(
             stacklevel=2,
         )
         earlier.close()
-    folder = restarted(Path(run_dir)) if run_dir is not None else _new_folder(type(model).__name__, rank)
-    options = Options(every, overhead, include, exclude, exact, compiled)
+    if run_dir is None:
+        folder = _new_folder(model_name(model), rank)
+    else:
+        folder = Path(run_dir) if resume else restarted(Path(run_dir))
+    options = Options(every, overhead, include, exclude, exact, compiled, resume)
     info, part = _info(model, optimizers, folder, options, rank), part_folder(folder, rank.number)
-    recorder = Recorder(model, optimizers, criterion, part, info, options, _scaler(scaler))
+    info, first_step = take_up(info, folder, part, model) if resume else (info, 0)
+    recorder = Recorder(model, optimizers, criterion, part, info, options, _scaler(scaler), first_step)
     scope = Scope(recorder, folder)
     _SCOPES[model] = scope
     weakref.finalize(model, recorder.close, "the model is gone")  # also at the interpreter's exit
@@ -264,7 +274,7 @@ def _info(
 ) -> RunInfo:
     return RunInfo(
         id=folder.name,
-        model=type(model).__name__,
+        model=model_name(model),
         created=time.time(),
         versions={
             "gradscope": __version__,

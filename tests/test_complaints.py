@@ -46,7 +46,7 @@ def test_pytorch_117266_133303_135410_no_graph_break_and_no_silence_under_compil
         for _ in range(16):
             training.step()
             frames.append(counter.frame_count)
-    assert frames[5] == frames[-1] < 8  # at 8 torch would give up on it
+    assert frames[-1] == 1
     run = gradscope.read_run(tmp_path / "run")
     assert any("inside a compiled region" in missing.why for missing in run.info.not_observed)
 
@@ -80,16 +80,16 @@ def test_wandb_3701_what_is_written_does_not_grow_with_the_tensors(tmp_path: Pat
 
 
 def test_wandb_2644_course22p2_27_nothing_piles_up(tmp_path: Path) -> None:
-    """After 60 recorded steps there are as many objects in memory as after 20."""
+    """After 120 recorded steps there are as many objects in memory as after 80, but for rows that wait to be packed."""
     training = mlp(width=8, layers=3, batch=4)
     counts = []
     with with_gradscope(training, tmp_path / "run", every=1):
         for _ in range(3):
-            for _ in range(20):
+            for _ in range(40):
                 training.step()
             gc.collect()
             counts.append(len(gc.get_objects()))
-    assert counts[2] - counts[1] < 20
+    assert counts[2] - counts[1] < 40 + 10  # the writer packs the rows of 512 steps at a time
 
 
 class Operations(TorchDispatchMode):

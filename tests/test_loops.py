@@ -88,8 +88,10 @@ def train_with_scaler(
 
 @pytest.mark.parametrize("make", [PLAIN, FUSED], ids=["plain", "fused"])
 @pytest.mark.parametrize("known", [True, False], ids=["scaler handed over", "scale read at the loss"])
-def test_gradients_are_judged_after_unscaling(make: Make, known: bool, tmp_path: Path) -> None:
-    """Under a gradient scaler every norm is that of the unscaled gradient, whether or not `watch` was given the scaler."""
+def test_wandb_4369_9092_gradients_are_judged_after_unscaling(make: Make, known: bool, tmp_path: Path) -> None:
+    """Under a gradient scaler every norm is that of the unscaled gradient, with and without
+    `scaler=` (Lightning 11407, trackio 262 as well).
+    """
     run, truth, _ = train_with_scaler(tmp_path / "run", make, known=known)
     assert run is not None
     assert recorded(run) == pytest.approx(np.array(truth).T, rel=1e-5)
@@ -124,7 +126,7 @@ def test_scaler_skip_without_step_hook(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [PLAIN, FUSED], ids=["plain", "fused"])
-def test_overflowing_gradients_are_reported_as_skipped(make: Make, tmp_path: Path) -> None:
+def test_pytorch_40497_overflowing_gradients_are_reported_as_skipped(make: Make, tmp_path: Path) -> None:
     """Gradients that overflow now and then at a large loss scale get a note, and the verdict stays healthy."""
     model = small()
     optimizer = make(model)
@@ -255,7 +257,7 @@ def test_a_disabled_scaler_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_gradient_accumulation(reduction: str, tmp_path: Path) -> None:
+def test_wandb_10100_lightning_1923_gradient_accumulation(reduction: str, tmp_path: Path) -> None:
     """Four micro-batches make one step: its gradient is the accumulated one, its forwards are four."""
     model = small()
     optimizer = sgd(0.01)(model)

@@ -72,7 +72,6 @@ def test_wrong_arguments_are_refused(arguments: dict, text: str, tmp_path: Path)
     [
         {"on_finding": print},
         {"on_non_finite": "locate"},
-        {"resume": True},
         {"dashboard": True},
     ],
 )

@@ -279,7 +279,7 @@ def test_identity_and_leaf_outputs(tmp_path: Path) -> None:
     assert gradscope.diagnose(run).verdict == "healthy"
 
 
-def test_inplace_relu_is_seen_before_and_after(tmp_path: Path) -> None:
+def test_inplace_overwrites_deferred_read(tmp_path: Path) -> None:
     """An in-place ReLU overwrites its input; both sides' activations and gradients are still those of their moment."""
     torch.manual_seed(0)
     plain, inplace = (
@@ -290,6 +290,17 @@ def test_inplace_relu_is_seen_before_and_after(tmp_path: Path) -> None:
     for quantity in ("activation", "activation_gradient", "gradient"):
         assert np.array_equal(one.norm(quantity), two.norm(quantity), equal_nan=True)
     assert np.array_equal(one.own_gain(one.site("1")), two.own_gain(two.site("1")))
+
+
+def test_use_deterministic_algorithms(tmp_path: Path) -> None:
+    """Nothing that GradScope computes is refused where only deterministic algorithms are allowed."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        run = record(mlp(2, nn.ReLU), tmp_path / "run", steps=2)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert run.steps["recorded"].all()
+    assert not run.info.not_observed
 
 
 def test_user_hook_replaces_output(tmp_path: Path) -> None:

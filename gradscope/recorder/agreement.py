@@ -74,7 +74,7 @@ class SharedSchedule:
         self._training = self._step = 0.0  # seconds without ours: in all, and in a step of late
         self._full, self._norms = _Account(), _Account()
 
-    def spent(self, total: float, recorder: float, recorded: bool, norm: float = 0.0) -> None:
+    def spent(self, total: float, recorder: float, recorded: bool, norm: float = 0.0, steps: int = 1) -> None:
         """Takes account of a step, as `Schedule` does."""
         self._always.spent(total, recorder, recorded, norm)
         own = max(total - recorder, 0.0)
@@ -87,9 +87,11 @@ class SharedSchedule:
         else:
             self._full.also(recorder - norm)
 
-    def saw_loss(self, loss: float) -> None:
+    hurried = False  # what one rank holds back another may have written: steps would not be the same
+
+    def saw_loss(self, loss: float) -> bool:
         """Takes account of a loss, as `Schedule` does."""
-        self._always.saw_loss(loss)
+        return self._always.saw_loss(loss)
 
     def saw_norm(self, norm: float) -> None:
         """Takes account of a gradient's norm, as `Schedule` does."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import nn
 
-from gradscope.recorder.private import is_compiled
+from gradscope.recorder.private import is_compiled, uncompiled
 from gradscope.records import NotObserved
 
 Mode = Literal["boundary", "full"]
@@ -21,6 +21,11 @@ def plain_path(path: str) -> str:
         'layers.3.weight'
     """
     return ".".join(part for part in path.split(".") if part != "_orig_mod") if "_orig_mod" in path else path
+
+
+def model_name(model: nn.Module) -> str:
+    """The class of a model, or of the one that torch.compile wrapped."""
+    return type(uncompiled(model) or model).__name__
 
 
 def compiled_parts(model: nn.Module) -> set[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from gradscope.recorder.agreement import SharedSchedule
 from gradscope.recorder.parameters import Entry
 from gradscope.recorder.schedule import Schedule
-from gradscope.records import QUANTITIES, SUMMARY, SUMMARY_ROW, Rows, merge
+from gradscope.records import QUANTITIES, STEP, SUMMARY, SUMMARY_ROW, Rows, merge
 from gradscope.stats import HostNumber, Pending
 from gradscope.store import RunWriter
 
@@ -21,9 +21,9 @@ from gradscope.store import RunWriter
 class ClosedStep:
     """Everything of one step that is left to write."""
 
-    row: Rows  # dtype STEP, shape [1]
+    facts: dict[str, float]  # columns of its row, dtype STEP, as far as they are known
     learning_rates: list[float]
-    loss: HostNumber | None = None
+    losses: list[HostNumber] = field(default_factory=list)  # of its forwards; the step's is their mean
     summaries: Pending | None = None
     entries: list[Entry] = field(default_factory=list)
     gradient_rows: list[int] = field(default_factory=list)  # whose sum is the squared gradient norm
@@ -35,7 +35,7 @@ class ClosedStep:
 
     def ready(self) -> bool:
         """Whether reading it would not wait."""
-        parts = [self.loss, self.summaries, self.scale, self.found_inf, *(norm for norm, _ in self.norms)]
+        parts = [*self.losses, self.summaries, self.scale, self.found_inf, *(norm for norm, _ in self.norms)]
         return all(part is None or part.ready() for part in parts)
 
 
@@ -69,31 +69,43 @@ class Delivery:
                 self._write(self._queue.popleft())
 
     def _write(self, step: ClosedStep) -> None:
-        if step.loss is not None:
-            loss = step.loss.value()
-            step.row["loss"], step.row["has_loss"] = loss, True
+        facts = step.facts
+        if step.losses:
+            loss = facts["loss"] = sum(number.value() for number in step.losses) / len(step.losses)
+            facts["has_loss"] = True
             self._schedule.saw_loss(loss)
-        if step.found_inf is not None:
-            step.row["skipped"] |= step.found_inf.value() != 0
-        if step.scale is not None and 0 < (scale := step.scale.value()) < math.inf:
-            step.row["scale"] = scale
+        if step.found_inf is not None and step.found_inf.value() != 0:
+            facts["skipped"] = True
+        scale = 1.0 if step.scale is None else step.scale.value()
+        scale = facts["scale"] = scale if 0 < scale < math.inf else 1.0
         if step.summaries is not None:
             rows = step.summaries.rows()
-            _unscale(rows, step.scaled_rows, float(step.row["scale"][0]))
-            step.row["gradient_norm"] = _norm(rows, step.gradient_rows)
-            step.row["clipped_gradient_norm"] = _norm(rows, step.clipped_rows)
-            self._clips |= bool((step.row["clipped_gradient_norm"] < 0.999 * step.row["gradient_norm"])[0])
+            _unscale(rows, step.scaled_rows, scale)
+            before, after = _norm(rows, step.gradient_rows), _norm(rows, step.clipped_rows)
+            facts["gradient_norm"], facts["clipped_gradient_norm"] = before, after
+            self._clips |= after < 0.999 * before
             self._before_summaries()
-            self._writer.write_summaries(_merged(int(step.row["step"][0]), rows, step.entries))
+            self._writer.write_summaries(_merged(int(facts["step"]), rows, step.entries))
         elif step.norms:
-            scale = float(step.row["scale"][0])
-            norm = math.hypot(*(number.value() / (scale if scaled else 1.0) for number, scaled in step.norms))
-            step.row["clipped_gradient_norm"] = norm
-            step.row["gradient_norm"] = math.nan if self._clips else norm
-        seen = float(step.row["clipped_gradient_norm"][0])
-        if (step.summaries is not None or step.norms) and not step.row["skipped"]:
-            self._schedule.saw_norm(seen)
-        self._writer.write_steps(step.row, [step.learning_rates])
+            after = math.hypot(*(number.value() / (scale if scaled else 1.0) for number, scaled in step.norms))
+            facts["clipped_gradient_norm"] = after
+            facts["gradient_norm"] = math.nan if self._clips else after
+        if "clipped_gradient_norm" in facts and not facts["skipped"]:
+            self._schedule.saw_norm(facts["clipped_gradient_norm"])
+        self._writer.write_steps(np.array([_row(facts)], STEP), [step.learning_rates])
+
+    def add_light(self, steps: list[dict[str, float]], learning_rates: list[float]) -> None:
+        """Writes steps of which little more is known than when they were, behind those that are on their way."""
+        self.flush(wait=True)
+        self._writer.write_steps(np.array([_row(facts) for facts in steps], STEP), [learning_rates] * len(steps))
+
+
+_COLUMNS = STEP.names or ()
+_ABSENT = {"scale": 1.0, **dict.fromkeys(("loss", "gradient_norm", "clipped_gradient_norm"), math.nan)}
+
+
+def _row(facts: dict[str, float]) -> tuple[float, ...]:
+    return tuple([facts.get(name, _ABSENT.get(name, 0)) for name in _COLUMNS])
 
 
 def _norm(rows: Rows, members: list[int]) -> float:

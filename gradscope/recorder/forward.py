@@ -177,10 +177,6 @@ class ForwardHooks:
         """Begins a pass with an outermost call; False when it is not recorded."""
         if is_traced():
             return False
-        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
-            why = "their replays call no hooks; of a captured step only what happens outside the graph is seen"
-            self._strangers["calls captured in a CUDA graph"] = why
-            return False
         again = current_backward() >= 0
         if again and path in self._called:
             return False  # the first time it ran with gradients: that is the one that counts

@@ -36,8 +36,8 @@ def read_graph(forward: ForwardPass) -> Plan:
 
 
 _Trail = tuple[Any, str, int]  # the trail before, the operation passed, by which of its inputs it was left
-_MOST_SOURCES = 128  # ways into a module that are told apart, nearest first: a thousand blocks written as one have more
-_MOST_OPERATIONS = 32  # names that a link keeps of the code between two modules
+_MOST_SOURCES = 16  # ways into a module that are told apart, nearest first: a thousand blocks written as one have more
+_MOST_OPERATIONS = 32  # kinds of them that a link keeps of the code between two modules
 
 
 def _follow(trail: _Trail | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -47,7 +47,7 @@ def _follow(trail: _Trail | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
         trail, operation, index = trail
         operations.append(operation)
         way.append(index)
-    return tuple(operations[::-1][:_MOST_OPERATIONS]), tuple(way[::-1])
+    return tuple(dict.fromkeys(operations[::-1]))[:_MOST_OPERATIONS], tuple(way[::-1])
 
 
 class _Reading:

@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from gradscope.recorder.forward import Guard
 from gradscope.recorder.private import compiler_in_use
+from gradscope.stats import HostNumber
 
 
 class LossReader:
@@ -28,14 +29,23 @@ class LossReader:
         self._guard = guard
         self._handle: Any = None
         self._given = False  # the user hands the loss over: no need to look for it
-        self._seen: list[torch.Tensor] = []
+        self._seen: list[HostNumber | None] = []  # None: not one number
         self.first_only = False  # an optimizer evaluates a closure: its first loss is the step's
         self.kinds: set[str] = set()  # class names of the loss modules that were seen
 
     def attach(self) -> None:
         """Looks for loss modules until a loss is handed over."""
         if self._handle is None and not self._given:
-            self._handle = register_module_forward_hook(self._guard(self._after))
+            guarded, criterion = self._guard(self._after), self._criterion
+
+            def after(module: nn.Module, args: Any, output: Any) -> None:
+                # it is called for every module of the process, and means a few of them
+                if not torch.compiler.is_compiling() and (
+                    isinstance(module, _Loss) if criterion is None else module is criterion
+                ):
+                    guarded(module, args, output)
+
+            self._handle = register_module_forward_hook(after)
 
     def detach(self) -> None:
         """Stops looking."""
@@ -55,7 +65,8 @@ class LossReader:
     def _take(self, loss: torch.Tensor) -> None:
         self._tell(loss)
         if not (self.first_only and self._seen):
-            self._seen.append(loss.detach().clone())  # it is read later, and `loss /= 4` may come first
+            # a copy: `loss /= 4` may come before it is read
+            self._seen.append(HostNumber(loss.detach()) if loss.numel() == 1 else None)
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -64,12 +75,11 @@ class LossReader:
         """Drops the step's first losses: their gradients were zeroed."""
         del self._seen[:first]
 
-    def take(self) -> torch.Tensor | None:
-        """The mean of the step's losses, float64, shape `[]`; None when there was none or it is not one number."""
+    def take(self) -> list[HostNumber]:
+        """The step's losses; none when one of them is not one number, or when nobody knows which of them to add."""
         seen, self._seen = self._seen, []
-        if not seen or any(loss.numel() != 1 for loss in seen) or (not self._given and len(self.kinds) > 1):
-            return None
-        return torch.stack([loss.reshape(()).double() for loss in seen]).mean()
+        known = [loss for loss in seen if loss is not None]
+        return known if len(known) == len(seen) and (self._given or len(self.kinds) < 2) else []
 
     @property
     def found(self) -> bool:
@@ -86,8 +96,7 @@ class LossReader:
         return "it was not handed over; call scope.loss(loss) before loss.backward()"
 
     def _after(self, module: nn.Module, _: Any, output: Any) -> None:
-        ours = module is self._criterion if self._criterion is not None else isinstance(module, _Loss)
-        if not ours or not isinstance(output, torch.Tensor):
+        if not isinstance(output, torch.Tensor):
             return
         self.kinds.add(type(module).__name__)
         if self._given:

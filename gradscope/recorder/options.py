@@ -19,3 +19,4 @@ class Options:
     exclude: Sequence[str] = ()
     exact: bool = False
     compiled: Mode = "boundary"
+    resume: bool = False

@@ -5,19 +5,17 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from gradscope.recorder import compiled
 from gradscope.recorder.agreement import schedule_for
 from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks
+from gradscope.recorder.light import LightSteps
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.options import Options
 from gradscope.recorder.parallel import Parallelism
@@ -25,10 +23,11 @@ from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm,
 from gradscope.recorder.passes import ForwardPass
 from gradscope.recorder.private import after_backward, compiler_in_use, current_backward, forks
 from gradscope.recorder.recurrent import time_rows
+from gradscope.recorder.run_file import RunFile, Sources
 from gradscope.recorder.scaling import LossScale
 from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.topology import Topology
-from gradscope.records import STEP, NotObserved, RunInfo
+from gradscope.records import RunInfo
 from gradscope.stats import Collector, HostNumber
 from gradscope.store import RunWriter
 
@@ -43,9 +42,10 @@ class Recorder:
         optimizers: whose steps are the training's steps; none: see `step`.
         criterion: the loss module, if the user named it.
         folder: of the run.
-        info: what is known of the run before it begins.
+        info: what is known of the run before it begins, or goes on.
         options: how to record.
         scaler: the gradient scaler of a mixed precision training.
+        first_step: its number; not 0 when a run is resumed.
     """
 
     def __init__(
@@ -57,49 +57,59 @@ class Recorder:
         info: RunInfo,
         options: Options,
         scaler: Any = None,
+        first_step: int = 0,
     ) -> None:
         self._forks = forks()
         self._model = weakref.ref(model)
-        self._info = info
-        self._writer = RunWriter(folder, info)
+        self._writer = RunWriter(folder, info, resume=options.resume)
         self._schedule = schedule_for(options.every, options.overhead, folder, info.rank, info.world_size)
         self._exact, self._compiled, self._parallel = options.exact, options.compiled, Parallelism(model, info)
-        self.failure: str | None = None
         self._closed = self._paused = False
-        self._step = 0
         self._last_close = time.perf_counter()
         self._spent = 0.0  # seconds of ours in this step
         self._device = next(model.parameters()).device.type
-        self._table = SiteTable(model, options.include, options.exclude)
+        self._table = SiteTable(model, options.include, options.exclude, info.sites)
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
         self._parameters = ParameterReader(model, self._table, self._optimizers)
         self._scale = LossScale(scaler)
         self._losses = LossReader(criterion, self._guard, self._saw_loss)
+        self._take_loss = self._guard(self._losses.give)
+        self._lights, self._light = LightSteps(), False
+        self._may_be_light = (len(optimizers), scaler, info.world_size, self._device) == (1, None, 1, "cpu")
         self._backward = BackwardHooks(self._parameters.gradients, self._backward_ended, self._zeroed, self._guard)
-        self._topology = Topology(self._table, self._backward.listen_at_port)
+        self._topology = Topology(self._table, self._backward.listen_at_port, info)
         self._forward = ForwardHooks(self._table, self._began, self._again, self._forward_ended, self._backward.listen)
-        self._delivery = Delivery(self._writer, self._write_info_if_changed, self._schedule)
+        sources = Sources(self._table, self._topology, self._forward, self._losses, self._scale, self._parallel)
+        self._file = RunFile(info, self._writer, sources, options.compiled)
+        self._file.step = first_step
+        self._delivery = Delivery(self._writer, self._file.write_if_changed, self._schedule)
         self._optimizer_handles: list[Any] = []
         for optimizer in optimizers:
             self._optimizer_handles += [
                 optimizer.register_step_pre_hook(self._guard(self._before_update)),
                 optimizer.register_step_post_hook(self._guard(self._after_update)),
             ]
-        self._never_seen = True  # whether no forward pass was seen in any recorded step
         self._manual_steps = False
         self._reset_step()
         self._arm()
+        if first_step:
+            self._guard(self._writer.write_event)(first_step, "resumed", {})
 
     # what the scope calls
 
     @property
+    def failure(self) -> str | None:
+        """Why recording stopped; None while it goes on."""
+        return self._file.failure
+
+    @property
     def recording(self) -> bool:
         """Whether anything is still being recorded."""
-        return self.failure is None and not self._closed and forks() == self._forks
+        return not self._closed and self._file.failure is None and forks() == self._forks
 
     def loss(self, loss: torch.Tensor) -> None:
         """Takes the loss of a forward pass."""
-        self._guard(self._losses.give)(loss)
+        self._take_loss(loss)
 
     def pause(self, paused: bool) -> None:
         """Sees nothing until it is unpaused."""
@@ -107,7 +117,7 @@ class Recorder:
 
     def log(self, name: str, value: float) -> None:
         """Writes a value of the user's down."""
-        self._guard(self._writer.write_event)(self._step, "value", {"name": name, "value": value})
+        self._guard(self._writer.write_event)(self._file.step, "value", {"name": name, "value": value})
 
     def step(self) -> None:
         """Closes the step, in loops without an optimizer."""
@@ -118,8 +128,9 @@ class Recorder:
         """Waits for the device and writes everything down, what could not be seen included."""
 
         def write() -> None:
+            self._end_light()
             self._delivery.flush(wait=True)
-            self._write_info(self._info.state)
+            self._file.write()
 
         self._guard(write)()
 
@@ -129,15 +140,16 @@ class Recorder:
             return
         if self._backwards and not self._optimizers:
             self._guard(self._close_step)()
+        self._guard(self._end_light)()
         self._closed = True
         self._take_off()
         if self.failure is None:
             try:
                 self._delivery.flush(wait=True)
-                self._writer.write_event(self._step, "ended", {"reason": reason})
-                self._write_info("ended", ended=time.time())
+                self._writer.write_event(self._file.step, "ended", {"reason": reason})
+                self._file.write("ended", ended=time.time())
             except Exception as error:  # a full disk, say: the training must end as it would have
-                self.failure = describe(error)
+                self._file.fail(error)
         self._writer.close()
 
     # steps
@@ -156,8 +168,9 @@ class Recorder:
 
     def _arm(self, late: bool = False) -> None:
         """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
-        self._armed = self._schedule.wants(self._step) and (self._forward.awake or not late)
+        self._armed = self._schedule.wants(self._file.step) and (self._forward.awake or not late)
         self._armed &= not self._parallel.blind_to_parameters
+        self._light = self._may_be_light and not self._armed and self._schedule.hurried
         self._norm_wanted = not self._armed and self._schedule.wants_norm()
         self._losses.attach()
         stays = self._compiled == "full" or compiler_in_use()
@@ -181,7 +194,7 @@ class Recorder:
         if not self._armed or self._parallel.look():
             return None
         self._backward.forget_unfinished()
-        self._never_seen = False
+        self._file.never_seen = False
         self._training_mode = module.training
         self._scale.forward(self._device)
         return self._begin()
@@ -200,6 +213,8 @@ class Recorder:
             self._close_step(skipped=True, late=late)
 
     def _saw_loss(self, loss: torch.Tensor) -> None:
+        if self._light:
+            return
         self._close_if_skipped(late=True)
         self._scale.mark()
         if self._collector is not None:
@@ -236,6 +251,8 @@ class Recorder:
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is not None:
             self._in_closure = self._losses.first_only = True
+        elif self._light and not self._norm_wanted:
+            return
         if not self._armed:
             if closure is None:
                 self._take_norm(optimizer)
@@ -260,6 +277,9 @@ class Recorder:
             self._norm_seconds += time.perf_counter() - entered
 
     def _after_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if self._light and not self._in_closure and not self._norms:
+            self._close_lightly()
+            return
         self._in_closure = self._losses.first_only = False
         if id(optimizer) in self._stepped:  # the others took no part
             self._close_step()
@@ -271,35 +291,56 @@ class Recorder:
         else:
             self._close_step()
 
+    def _close_lightly(self) -> None:
+        """Notes a step; at times, and when its loss raises an alarm, everything that was noted is written."""
+        now, losses = time.perf_counter(), self._losses.take()
+        due = self._lights.note(self._file.step, now, now - self._last_close, losses)
+        self._last_close = now
+        self._file.step += 1
+        self._norm_wanted = False
+        if due or (losses and losses[-1].ready() and self._schedule.saw_loss(losses[-1].value())):
+            self._end_light()
+
+    def _end_light(self) -> None:
+        """Writes what was noted, and decides anew."""
+        if not len(self._lights):
+            return
+        steps = self._lights.take(self._spent)
+        self._delivery.add_light(steps, learning_rates(self._optimizers))
+        self._schedule.spent(sum(step["seconds"] for step in steps), self._spent, False, steps=len(steps))
+        self._spent = 0.0
+        self._reset_step()
+        self._arm()
+
     def _close_step(self, skipped: bool = False, late: bool = False) -> None:
         entered = time.perf_counter()
         trained = [forward for forward in self._passes if forward.trained]
-        row = np.zeros(1, STEP)
-        row["step"], row["time"] = self._step, time.time()
-        row["loss"] = row["gradient_norm"] = row["clipped_gradient_norm"] = np.nan
-        row["forwards"], row["backwards"] = sum(not f.again for f in trained) or bool(trained), self._backwards
-        row["training_mode"], row["scale"], row["skipped"] = self._training_mode, 1.0, skipped
-        step = ClosedStep(
-            row, learning_rates(self._optimizers), scale=self._scale.number, found_inf=self._scale.found_inf
-        )
-        loss = self._losses.take()
-        step.loss = None if loss is None else HostNumber(loss)
+        facts = {
+            "step": self._file.step,
+            "time": time.time(),
+            "forwards": sum(not forward.again for forward in trained) or bool(trained),
+            "backwards": self._backwards,
+            "training_mode": self._training_mode,
+            "skipped": skipped,
+        }
+        step = ClosedStep(facts, learning_rates(self._optimizers), self._losses.take())
+        step.scale, step.found_inf = self._scale.number, self._scale.found_inf
         if len(self._norms) == len(self._optimizers):
             step.norms = self._norms
         recorded = self._collector is not None and self._parameters.has_gradients
         if recorded:
             self._collect(step, trained)
-        row["recorded"] = recorded
+        facts["recorded"] = recorded
         self._backward.stop()
         self._parameters.stop()
         now = time.perf_counter()
-        row["seconds"] = now - self._last_close
-        row["recorder_seconds"] = self._spent + now - entered
+        seconds = facts["seconds"] = now - self._last_close
+        ours = facts["recorder_seconds"] = self._spent + now - entered
         self._delivery.add(step)
         # writing is part of the price, and lands in the next step's time
-        self._schedule.spent(float(row["seconds"][0]), float(row["recorder_seconds"][0]), recorded, self._norm_seconds)
-        self._spent, self._last_close = 0.0, now
-        self._step += 1
+        self._schedule.spent(seconds, ours, recorded, self._norm_seconds)
+        self._spent, self._last_close = entered - now, now  # the guard adds all of this function's time
+        self._file.step += 1
         self._reset_step()
         self._arm(late)
 
@@ -319,44 +360,6 @@ class Recorder:
         step.scaled_rows = list({*self._parameters.scaled, *(row for _, _, row in deltas)})
         step.summaries = self._collector.collect()
 
-    # what is written once
-
-    def _write_info_if_changed(self) -> None:
-        if self._table.changed:
-            self._write_info(self._info.state)
-
-    def _write_info(self, state: Literal["recording", "stopped", "ended"], ended: float | None = None) -> None:
-        self._table.order_parameters()
-        self._table.changed = False
-        self._info = replace(
-            self._info,
-            sites=tuple(self._table.sites),
-            links=tuple(self._topology.links),
-            heads=self._topology.heads,
-            criterion=", ".join(sorted(self._losses.kinds)),
-            not_observed=tuple(self.not_observed()),
-            **self._parallel.facts,
-            state=state,
-            ended=ended,
-        )
-        self._writer.write_info(self._info)
-
-    def not_observed(self) -> list[NotObserved]:
-        """What could not be seen so far, and why."""
-        found = [*compiled.not_observed(self._table.compiled(), self._compiled), *self._scale.not_observed()]
-        if self.failure is not None:
-            found.append(NotObserved(f"everything after step {self._step}", f"recording stopped: {self.failure}"))
-        found += self._parallel.not_observed()
-        if self._step and self._never_seen and not self._parallel.blind:
-            why = "no forward pass was seen: was it compiled in place (model.compile()), or model.forward called directly?"
-            found.append(NotObserved("activations and their gradients", why))
-        elif self._step and not self._parallel.blind:
-            found += self._topology.unseen(self._compiled == "full")
-        found += self._forward.not_observed()
-        if self._step and not self._losses.found:
-            found.append(NotObserved("the loss", self._losses.missing))
-        return found
-
     # an error of ours ends with us
 
     def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -364,9 +367,11 @@ class Recorder:
 
         def guarded(*args: Any, **kwargs: Any) -> Any:
             # first of all: when torch.compile traces a hook it must find nothing but this
-            if torch.compiler.is_compiling() or self._paused or not self.recording:
+            if torch.compiler.is_compiling() or self._paused:
                 return None
             entered = time.perf_counter()
+            if not self.recording or self._file.capturing(self._device):
+                return None
             try:
                 return function(*args, **kwargs)
             except Exception as error:
@@ -377,11 +382,11 @@ class Recorder:
         return guarded
 
     def _fail(self, error: Exception) -> None:
-        self.failure = describe(error)
+        self._file.fail(error)
         self._take_off()
         try:
-            self._writer.write_event(self._step, "warning", {"text": f"recording stopped: {self.failure}"})
-            self._write_info("stopped")
+            self._writer.write_event(self._file.step, "warning", {"text": f"recording stopped: {self.failure}"})
+            self._file.write("stopped")
         except Exception:  # the disk may be what failed; `failure` is in the diagnosis all the same
             return
 
@@ -393,8 +398,3 @@ class Recorder:
         self._losses.detach()
         while self._optimizer_handles:
             self._optimizer_handles.pop().remove()
-
-
-def describe(error: Exception) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {error}".strip().split("\n")[0]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from statistics import median
 from typing import Literal
-
-import numpy as np
 
 _RECENT = 20  # losses, or norms, that a leap is judged against
 _LEAP = 20.0  # median absolute deviations above the median; 8 are met once in some 1e5 steps of Gaussian noise
@@ -26,32 +25,28 @@ class _Watch:
             known = len(self._recent) > 0
             self._recent.clear()  # once is enough: a training that stays non-finite is not recorded for ever
             return known
-        recent = np.array(self._recent)
+        recent = sorted(self._recent)  # at every step: sorting a few numbers is quicker than numpy's median
         self._recent.append(value)
-        if len(recent) < _RECENT:
+        if len(recent) < _RECENT or value <= recent[-1]:
             return False
-        typical = np.median(recent)
-        return bool(value > typical + _LEAP * np.median(np.abs(recent - typical)))
+        typical = median(recent)
+        return value > typical + _LEAP * median([abs(number - typical) for number in recent])
 
 
 class _Account:
     """Seconds spent on one kind of reading, and what the last one cost."""
 
     def __init__(self) -> None:
-        self._spent = self._last = 0.0
+        self.spent = self._last = 0.0
 
     def take(self, seconds: float) -> None:
         """Books one reading."""
-        self._spent += seconds
+        self.spent += seconds
         self._last = seconds
-
-    def also(self, seconds: float) -> None:
-        """Books what came beside the readings."""
-        self._spent += seconds
 
     def covers(self, budget: float) -> bool:
         """Whether one more reading stays within the budget, in seconds."""
-        return self._spent + self._last <= budget
+        return self.spent + self._last <= budget
 
 
 class Schedule:
@@ -76,26 +71,45 @@ class Schedule:
         self._overhead = overhead
         self._training = 0.0  # seconds, without ours
         self._full, self._norms = _Account(), _Account()
+        self._closing = 0.0  # seconds spent on closing steps that were not recorded
+        self._idle = 0.0  # seconds that a step takes us that is not recorded, a running mean
+        self._step = 0.0  # and how long such a step takes without us
         self._alarmed = False
         self._losses, self._gradients = _Watch(), _Watch()
 
-    def spent(self, total: float, recorder: float, recorded: bool, norm: float = 0.0) -> None:
-        """Takes account of a step: its seconds in all, ours among them, those spent on a norm, whether it was recorded."""
+    def spent(self, total: float, recorder: float, recorded: bool, norm: float = 0.0, steps: int = 1) -> None:
+        """Takes account of a step: its seconds in all, ours among them, whether it was recorded, seconds of its norm.
+
+        `steps` that were closed together count as so many; a step that is not light tells how dear closing one is.
+        """
         self._training += max(total - recorder, 0.0)
         if norm:
             self._norms.take(norm)
         if recorded:
             self._full.take(recorder)
         else:
-            self._full.also(recorder - norm)
+            self._closing += recorder - norm
+            if steps == 1:
+                self._idle += 0.05 * (recorder - norm - self._idle)
+            self._step += 0.05 * ((total - recorder) / steps - self._step)
 
-    def saw_loss(self, loss: float) -> None:
-        """Takes account of a loss: when it turns non-finite or leaps, the next step is recorded, whatever it costs."""
+    def saw_loss(self, loss: float) -> bool:
+        """Takes account of a loss: when it turns non-finite or leaps, the next step is recorded, whatever it costs.
+
+        Returns:
+            Whether there is an alarm.
+        """
         self._alarmed |= self._losses.leaps(loss)
+        return self._alarmed
 
     def saw_norm(self, norm: float) -> None:
         """Takes account of a gradient's norm, as of a loss."""
         self._alarmed |= self._gradients.leaps(norm)
+
+    @property
+    def hurried(self) -> bool:
+        """Whether steps are so short that closing and writing each would cost more than half of the budget."""
+        return self._every == "auto" and self._idle > 0.5 * self._overhead * self._step
 
     def wants(self, step: int) -> bool:
         """Whether to record this step in full."""
@@ -104,8 +118,9 @@ class Schedule:
         if self._alarmed or step < FIRST_STEPS:
             self._alarmed = False
             return True
-        return self._full.covers((1 - NORM_SHARE) * self._overhead * self._training)
+        return self._full.covers((1 - NORM_SHARE) * self._overhead * self._training - self._closing)
 
     def wants_norm(self) -> bool:
         """Whether to take the gradient's norm at a step that is not recorded in full."""
-        return self._every == "auto" and self._norms.covers(NORM_SHARE * self._overhead * self._training)
+        budget = self._overhead * self._training
+        return self._every == "auto" and self._norms.covers(min(NORM_SHARE * budget, budget - self._closing))

@@ -56,14 +56,21 @@ class SiteTable:
     Args:
         model: every module in it is known from now on.
         include, exclude: shell patterns on module paths, e.g. `["encoder.*"]`; None includes everything.
+        sites: those of the run that is resumed; rows on disk name them by their number.
     """
 
-    def __init__(self, model: nn.Module, include: Sequence[str] | None = None, exclude: Sequence[str] = ()) -> None:
-        self.sites: list[Site] = []
+    def __init__(
+        self,
+        model: nn.Module,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
+        sites: Sequence[Site] = (),
+    ) -> None:
+        self.sites: list[Site] = list(sites)
         self.changed = True  # since it was last written down
-        self._index: dict[tuple[str, Role], int] = {}
+        self._index: dict[tuple[str, Role], int] = {(site.path, site.role): i for i, site in enumerate(sites)}
         self._include, self._exclude = include, exclude
-        self._ran = 0
+        self._ran = 1 + max((site.order for site in sites), default=-1)
         self._model = weakref.ref(model)
         self._wrapped: set[str] = set()  # paths of what was compiled from outside
         self._strangers: weakref.WeakSet[nn.Module] = weakref.WeakSet()

@@ -14,7 +14,7 @@ from gradscope.recorder.compiled import inside
 from gradscope.recorder.graph import node_at, read_graph, signature
 from gradscope.recorder.passes import ForwardPass, Node, Plan
 from gradscope.recorder.sites import SiteTable
-from gradscope.records import Link, NotObserved
+from gradscope.records import Link, NotObserved, RunInfo
 
 _MOST_PLANS = 64  # orders of calls that are told apart; beyond them only gains are recorded, no budget
 
@@ -22,13 +22,15 @@ _MOST_PLANS = 64  # orders of calls that are told apart; beyond them only gains 
 class Topology:
     """Gives each forward pass its plan and, once the pass has trained, writes the plan into the site table."""
 
-    def __init__(self, table: SiteTable, listen_at_port: Callable[[Node, int, Sequence[Branch]], None]) -> None:
+    def __init__(
+        self, table: SiteTable, listen_at_port: Callable[[Node, int, Sequence[Branch]], None], info: RunInfo
+    ) -> None:
         self._table = table
         self._listen_at_port = listen_at_port
         self._plans: dict[Any, Plan] = {}
         self._learned: set[int] = set()  # ids of plans that are in the table
-        self.links: dict[Link, None] = {}
-        self._heads: dict[int, None] = {}
+        self.links: dict[Link, None] = dict.fromkeys(info.links)  # there are some when a run is resumed
+        self._heads: dict[int, None] = dict.fromkeys(info.heads)
         self._recomputed_heads: dict[int, None] = {}  # of a checkpoint around no module that was seen: if nothing else
         self._ghosts: set[int] = set()  # sites that run without gradients first and are recomputed in the backward
         self._heads_inside: dict[int, list[int]] = {}  # of those

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from gradscope.records import Rows, empty_summaries
 from gradscope.stats.describe import describe, scale_up, sum_of_squares
-from gradscope.stats.sample import EXACT_UP_TO, SAMPLE_SIZE, Sample, plain, sample_of, sample_positions
+from gradscope.stats.sample import (
+    EXACT_UP_TO,
+    SAMPLE_SIZE,
+    Sample,
+    flat,
+    plain,
+    sample_coordinates,
+    sample_of,
+    sample_positions,
+)
 
 # Outside these a float32 sum of squares has lost digits or range (entries of 1e-23 square to 0): it is recounted.
 SMALLEST_SQUARES, LARGEST_SQUARES = 1e-15, 1e15
@@ -53,12 +62,17 @@ class _Samples:
         self.matrix = self._spare.pop() if self._spare else np.empty((256, SAMPLE_SIZE), np.float32)
         self.members: list[int] = []  # rows of the collector
 
-    def take(self, row: int, numbers: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    def take(self, row: int, tensor: torch.Tensor) -> NDArray[np.float32]:
         """Takes the sample of a row; the view that is returned is good until `release`."""
         if len(self.members) == len(self.matrix):
             self.matrix = np.concatenate([self.matrix, np.empty_like(self.matrix)])
         sample: NDArray[np.float32] = self.matrix[len(self.members)]
-        numbers.take(sample_positions(shape), out=sample, mode="clip")  # the other modes go through a buffer
+        numbers: NDArray[np.float32] = tensor.numpy()
+        if tensor.is_contiguous():
+            # other modes than "clip" go through a buffer
+            numbers.reshape(-1).take(sample_positions(tensor.shape), out=sample, mode="clip")
+        else:
+            sample[:] = numbers[sample_coordinates(tensor.shape)]
         self.members.append(row)
         return sample
 
@@ -88,7 +102,8 @@ class Collector:
         self._squares: dict[int, float | torch.Tensor] = {}  # of tensors that were not read whole
         self._samples: list[Sample] = []
         self._large = _Samples()
-        self._recounted: dict[int, Rows] = {}
+        self._recounted: dict[int, Rows | NDArray[np.float64]] = {}  # summaries, or the numbers of all entries
+        self._events: list[Any] = []
         self._weight_dots: dict[int, float | torch.Tensor] = {}
         self._whole_pairs: list[tuple[int, int]] = []
 
@@ -107,24 +122,22 @@ class Collector:
                 if self._exact:
                     self._recount(row, tensor)
             return row
-        numbers = tensor.numpy().reshape(-1)
-        self._counts.append(count := numbers.size)
+        self._counts.append(count := tensor.numel())
         if count <= EXACT_UP_TO:
-            self._samples.append(numbers.copy())
+            self._samples.append(tensor.numpy().flatten())
             return row
-        squares = self._squares[row] = sum_of_squares(numbers)
+        squares = self._squares[row] = sum_of_squares(flat(tensor))
         # after the squares: what they have read is in the cache
-        large = numbers.dtype == np.float32
-        shape = tensor.shape
-        self._samples.append(self._large.take(row, numbers, shape) if large else numbers.take(sample_positions(shape)))
+        take = self._large.take if tensor.dtype is torch.float32 else None
+        self._samples.append(sample_of(tensor, tensor.shape) if take is None else take(row, tensor))
         if self._exact or not SMALLEST_SQUARES < squares < LARGEST_SQUARES:
             self._recount(row, tensor)
         return row
 
     def _recount(self, row: int, tensor: torch.Tensor) -> None:
-        """Takes every statistic of a row from every entry."""
-        values = tensor.to(torch.float64).reshape(-1).cpu().numpy()
-        self._recounted[row] = describe(values[None])
+        """Takes every statistic of a row from every entry: at once on a CPU, else when the copy has come."""
+        values = to_host(tensor.to(torch.float64).reshape(1, -1), self._events).numpy()
+        self._recounted[row] = describe(values) if tensor.is_cpu else values
 
     def add_sample(self, sample: Sample, count: int) -> int:
         """Queues a summary known from a sample only, such as an update's; its sum of squares is an estimate."""
@@ -154,7 +167,7 @@ class Collector:
             if row not in in_matrix:
                 device = sample.device if isinstance(sample, torch.Tensor) else None
                 kinds.setdefault((device, sample.dtype, len(sample)), []).append(row)
-        events: list[Any] = []
+        events = self._events
         parts = []
         for members in kinds.values():
             samples = [self._samples[row] for row in members]
@@ -191,7 +204,7 @@ class Collector:
             if rows["positive_infs"][row] + rows["negative_infs"][row] + rows["nans"][row] == 0:
                 rows[kind][row] = 1.0
         for row, recounted in self._recounted.items():
-            rows[row] = recounted[0]
+            rows[row] = (recounted if recounted.dtype.names else describe(recounted))[0]
         for row, known in self._weight_dots.items():
             rows["weight_dot"][row] = known if isinstance(known, float) else numbers[-1 - row]
         with np.errstate(all="ignore"):
@@ -207,7 +220,7 @@ def to_host(tensor: torch.Tensor, events: list[Any]) -> torch.Tensor:
     host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=True)
     host.copy_(tensor, non_blocking=True)
     event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    event.record()
+    event.record(torch.cuda.current_stream(tensor.device))
     events.append(event)
     return host
 

@@ -12,8 +12,6 @@ from gradscope.records import EXPONENT_EDGES, HISTOGRAM_BINS, Rows, empty_summar
 
 _ROWS_AT_ONCE = 64  # of samples that are sorted into bins together, so that they stay in cache
 _BLOCK = 1024  # entries whose squares are added up in float32, one after the other: good for 2e-6 of the sum
-_MANY = 1 << 17  # entries from which torch's threads are worth waking
-
 # frexp exponents of float64 lie in [-1073, 1024]; this maps each, shifted by 1100, to its histogram bin
 _BIN_OF_EXPONENT = np.searchsorted(EXPONENT_EDGES, np.arange(-1100, 1100), side="right").astype(np.int32)
 # The bins that normal float32 numbers, of exponents -126 to 127, fall into, and where each begins among those exponents.
@@ -21,20 +19,16 @@ _NORMAL_BINS = slice(3, HISTOGRAM_BINS - 1)
 _NORMAL_STARTS = EXPONENT_EDGES[2:-1] + 126
 
 
-def sum_of_squares(numbers: NDArray[Any]) -> float:
-    """The sum of squares of all entries, shape `[N]`."""
-    count = numbers.size
+def sum_of_squares(numbers: torch.Tensor) -> float:
+    """The sum of squares of all entries of a flat tensor on a CPU, shape `[N]`; rounded to 2e-6 of itself."""
+    count = len(numbers)
     whole = count - count % _BLOCK
-    blocks = (numbers if whole == count else numbers[:whole]).reshape(-1, _BLOCK)
-    with np.errstate(over="ignore", invalid="ignore"):  # then it is recounted
-        if count >= _MANY:
-            norms: NDArray[Any] = torch.linalg.vector_norm(torch.from_numpy(blocks), dim=1).numpy()
-            squares = float(np.vecdot(norms, norms, dtype=np.float64))
-        else:
-            squares = float(np.add.reduce(np.vecdot(blocks, blocks), dtype=np.float64))
-        if whole < count:
-            rest = numbers[whole:]
-            squares += float(np.vecdot(rest, rest))
+    blocks = numbers if whole == count else numbers[:whole]
+    norms = torch.linalg.vector_norm(blocks.view(-1, _BLOCK), dim=1)
+    squares = float(torch.dot(norms, norms) if whole <= _BLOCK**2 else norms.double().square().sum())
+    if whole < count:
+        rest = numbers[whole:]
+        squares += float(torch.dot(rest, rest))
     return squares
 
 

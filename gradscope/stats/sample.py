@@ -46,8 +46,15 @@ def _hashed(dimension: int) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=4096)
+def sample_coordinates(shape: tuple[int, ...]) -> tuple[NDArray[np.int64], ...]:
+    """The fixed sample of a tensor of this shape, as an index of it."""
+    return np.unravel_index(sample_positions(shape), shape)
+
+
+@lru_cache(maxsize=4096)
 def _positions_on(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(sample_positions(shape)).to(device)
+    positions = torch.from_numpy(sample_positions(shape))
+    return positions.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else positions.to(device)
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -72,6 +79,15 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_cpu and tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.to(torch.float32)
     return tensor
+
+
+def flat(tensor: torch.Tensor) -> torch.Tensor:
+    """All entries in the order in which they lie in memory, shape `[N]`; a copy only where they do not lie together."""
+    if tensor.is_contiguous():
+        return tensor.view(-1)
+    strides = tensor.stride()
+    ordered = tensor.permute(sorted(range(tensor.dim()), key=lambda dimension: -strides[dimension]))
+    return ordered.view(-1) if ordered.is_contiguous() else tensor.reshape(-1)
 
 
 def take_sample(tensor: torch.Tensor) -> Sample:

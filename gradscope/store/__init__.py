@@ -17,8 +17,18 @@ paths and URLs of any filesystem that fsspec can open (`folders`).
 """
 
 from gradscope.store.find import list_runs, resolve_run
-from gradscope.store.parts import RunReader, part_folder, part_folders, read_run
+from gradscope.store.parts import RunReader, last_step, part_folder, part_folders, read_run
 from gradscope.store.reader import read_info
 from gradscope.store.writer import RunWriter
 
-__all__ = ["RunReader", "RunWriter", "list_runs", "part_folder", "part_folders", "read_info", "read_run", "resolve_run"]
+__all__ = [
+    "RunReader",
+    "RunWriter",
+    "last_step",
+    "list_runs",
+    "part_folder",
+    "part_folders",
+    "read_info",
+    "read_run",
+    "resolve_run",
+]

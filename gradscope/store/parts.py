@@ -12,7 +12,7 @@ from gradscope.records import Run
 from gradscope.store.folders import Folder, Location, open_folder
 from gradscope.store.merging import Merging
 from gradscope.store.reader import RunReader as PartReader
-from gradscope.store.reader import read_info
+from gradscope.store.reader import read_info, step_series
 from gradscope.store.schema import RUN_FILE
 
 _PART = re.compile(r"rank-(\d+)")
@@ -31,6 +31,13 @@ def part_folders(folder: Folder) -> list[Folder]:
         if named is not None and RUN_FILE in folder.child(name).files():
             found.append((int(named[1]), folder.child(name)))
     return [part for _, part in sorted(found, key=lambda each: each[0])]
+
+
+def last_step(part: Location) -> int | None:
+    """The last step that a rank closed; None before it closed one."""
+    folder, steps = open_folder(part), step_series()
+    steps.read(folder, folder.files())
+    return next(iter(steps.tables[0]["step"][-1:].tolist()), None)
 
 
 def first_part(folder: Folder) -> Folder | None:

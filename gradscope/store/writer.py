@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from functools import partial
@@ -134,10 +135,11 @@ class RunWriter:
         for start in range(0, len(steps), _STEPS_AT_ONCE):
             end = start + _STEPS_AT_ONCE
             self._write_some_steps(steps[start:end], learning_rates[start:end])
-        lost = steps["has_loss"] & ~np.isfinite(steps["loss"])
-        if lost[-1] and not self._lost:
-            self._marks.append(int(steps["step"][lost][0]))
-        self._lost = bool(lost[-1])
+        for step, has_loss, loss in zip(*(steps[name].tolist() for name in ("step", "has_loss", "loss")), strict=True):
+            lost = has_loss and not math.isfinite(loss)
+            if lost and not self._lost:
+                self._marks.append(step)
+            self._lost = lost
 
     def _write_some_steps(self, steps: Rows, learning_rates: list[list[float]]) -> None:
         if len(steps) == 1:

@@ -27,7 +27,7 @@ Times = list[tuple[float, float]]  # of each step: seconds on the clock, and of 
 
 @dataclass(frozen=True)
 class Turn:
-    """The mean step of a turn."""
+    """The typical step of a turn: the median; of a turn that holds recorded steps and others, the mean."""
 
     wall: float  # seconds
     cpu: float  # seconds of CPU time, on all threads of this process
@@ -96,7 +96,7 @@ def take_turn(subject: Subject, contender: Contender, patience: Patience) -> Tur
         with contender.watch(training, folder):
             take = _take_cycles if contender.steady else _take_steps
             steps, counted = take(training, folder, patience)
-        wall, cpu = np.mean(steps[counted], axis=0)
+        wall, cpu = (np.mean if contender.steady else np.median)(steps[counted], axis=0)
         if not (folder / RUN_FILE).exists():
             return Turn(wall, cpu)
         rows = gradscope.read_run(folder).steps[: len(steps)][counted]

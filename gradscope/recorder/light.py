@@ -1,0 +1,40 @@
+"""Steps too short to be closed one by one: their times and losses are noted, and written together."""
+
+from __future__ import annotations
+
+import time
+
+from gradscope.stats import HostNumber
+
+LONGEST = 0.1  # seconds until what was noted is written: so much of a training a `kill -9` can lose
+
+
+class LightSteps:
+    """Notes steps between two recorded ones when closing each would cost more than the budget has."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[int, float, float, list[HostNumber]]] = []
+        self._until = 0.0
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def note(self, step: int, now: float, seconds: float, losses: list[HostNumber]) -> bool:
+        """Notes a step that took so many seconds; says whether what was noted has waited long enough."""
+        if not self._steps:
+            self._until = now + LONGEST
+        self._steps.append((step, now, seconds, losses))
+        return now > self._until
+
+    def take(self, recorder_seconds: float) -> list[dict[str, float]]:
+        """What was noted, with the time that it took us."""
+        noted, self._steps = self._steps, []
+        offset = time.time() - time.perf_counter()
+        steps = []
+        for step, now, seconds, losses in noted:
+            facts = {"step": step, "time": now + offset, "seconds": seconds, "training_mode": True}
+            facts["recorder_seconds"] = recorder_seconds / len(noted)
+            if losses:
+                facts["loss"], facts["has_loss"] = sum(loss.value() for loss in losses) / len(losses), True
+            steps.append(facts)
+        return steps

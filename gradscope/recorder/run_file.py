@@ -1,0 +1,106 @@
+"""Keeps `run.json` up to date: what a run is of, and what could not be seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import torch
+
+from gradscope.recorder import compiled
+from gradscope.recorder.forward import ForwardHooks
+from gradscope.recorder.losses import LossReader
+from gradscope.recorder.parallel import Parallelism
+from gradscope.recorder.scaling import LossScale
+from gradscope.recorder.sites import SiteTable
+from gradscope.recorder.topology import Topology
+from gradscope.records import NotObserved, RunInfo
+from gradscope.store import RunWriter
+
+
+class Sources(NamedTuple):
+    """The parts of a recorder that know something that is written once."""
+
+    table: SiteTable
+    topology: Topology
+    forward: ForwardHooks
+    losses: LossReader
+    scale: LossScale
+    parallel: Parallelism
+
+
+class RunFile:
+    """What does not grow with the steps of a run, written when it changes.
+
+    Args:
+        info: what is known before the run begins.
+        writer: where to.
+        sources: who knows the rest.
+        mode: what was asked to be seen of compiled code.
+
+    Attributes:
+        step: the running step.
+        never_seen: whether no forward pass was seen in any recorded step.
+        failure: why recording stopped; None while it goes on.
+    """
+
+    def __init__(self, info: RunInfo, writer: RunWriter, sources: Sources, mode: compiled.Mode) -> None:
+        self._info, self._writer, self._sources, self._mode = info, writer, sources, mode
+        self.step = 0
+        self.never_seen = True
+        self.failure: str | None = None
+        self._captured = False
+
+    def capturing(self, device: str) -> bool:
+        """Whether a CUDA graph is being captured: what we queued now would become part of it."""
+        if device != "cuda" or not torch.cuda.is_current_stream_capturing():
+            return False
+        self._captured = True
+        return True
+
+    def fail(self, error: Exception) -> None:
+        """Notes, in one line, why recording stops."""
+        self.failure = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+
+    def write_if_changed(self) -> None:
+        """Writes when there are sites that are not on disk yet."""
+        if self._sources.table.changed:
+            self.write()
+
+    def write(self, state: Literal["recording", "stopped", "ended"] = "recording", ended: float | None = None) -> None:
+        """Writes everything."""
+        table = self._sources.table
+        table.order_parameters()
+        table.changed = False
+        self._info = replace(
+            self._info,
+            sites=tuple(table.sites),
+            links=tuple(self._sources.topology.links),
+            heads=self._sources.topology.heads,
+            criterion=", ".join(sorted(self._sources.losses.kinds)),
+            not_observed=tuple(self.not_observed()),
+            **self._sources.parallel.facts,
+            state=state,
+            ended=ended,
+        )
+        self._writer.write_info(self._info)
+
+    def not_observed(self) -> list[NotObserved]:
+        """What could not be seen so far, and why."""
+        table, topology, forward, losses, scale, parallel = self._sources
+        found = [*compiled.not_observed(table.compiled(), self._mode), *scale.not_observed()]
+        if self.failure is not None:
+            found.append(NotObserved(f"everything after step {self.step}", f"recording stopped: {self.failure}"))
+        if self._captured:
+            why = "their replays call no hooks; of a captured step only what happens outside the graph is seen"
+            found.append(NotObserved("calls captured in a CUDA graph", why))
+        found += parallel.not_observed()
+        if self.step and self.never_seen and not parallel.blind:
+            why = "no forward pass was seen: was it compiled in place (model.compile()), or model.forward called directly?"
+            found.append(NotObserved("activations and their gradients", why))
+        elif self.step and not parallel.blind:
+            found += topology.unseen(self._mode == "full")
+        found += forward.not_observed()
+        if self.step and not losses.found:
+            found.append(NotObserved("the loss", losses.missing))
+        return found
