@@ -388,10 +388,10 @@ def test_every_demo_has_its_finding() -> None:
 
 @pytest.mark.parametrize("name", DEMOS)
 def test_every_demo_runs_and_says_its_verdict(name: str, tmp_path: Path) -> None:
-    """Each demo trains in under 20 s without a warning, prints its diagnosis, and its run holds the finding or none."""
+    """Each demo trains in seconds without a warning, prints its diagnosis, and its run holds the finding or none."""
     begun = time.monotonic()
     done = _gradscope("demo", name, "--no-dashboard", folder=tmp_path)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 40  # 8 where nothing else runs
     assert (done.returncode, done.stderr.splitlines()) == (0, [f"gradscope: recording to {_only_run(tmp_path)}"])
     saved = json.loads(_gradscope("report", "-f", "json", folder=tmp_path).stdout)
     assert [finding["rule"] for finding in saved["findings"]] == DEMOS[name]
