@@ -151,7 +151,8 @@ def watch(
             steps that it skips are known as such.
         compiled: what is seen of a model under `torch.compile`: the "boundary" of each compiled region (its parameters,
             gradients, updates, loss, input and output), or "full", everything inside too, at the price of code that is
-            split at every module. Call `watch` before the first compiled call.
+            split at every module: slower, and with some backends other in the last bit, the one exception to "not a bit
+            is changed". Call `watch` before the first compiled call.
         resume: go on with the run in `run_dir`, behind the last step that it holds, as a training does that starts again
             from its checkpoint; without a run there, a new one begins.
         on_finding, on_non_finite, dashboard: not built yet, see `NotYet`.

@@ -38,8 +38,8 @@ def not_observed(paths: Iterable[str], mode: Mode) -> list[NotObserved]:
     paths = sorted(paths)
     if mode == "full":
         names = ", ".join(path or "the model" for path in paths)
-        why = 'compiled="full" calls hooks inside, and compiled code is split wherever one is called'
-        return [NotObserved(f"the speed of {names} as one graph", why)] if paths else []
+        why = 'compiled="full" calls hooks inside; code is split wherever one is called, and may round its results otherwise'
+        return [NotObserved(f"{names} as one graph", why)] if paths else []
     why = 'inside a compiled region (torch.compile), where hooks are not called; watch(compiled="full") calls them'
     return [NotObserved(path or "the model's inside", why) for path in paths]
 
