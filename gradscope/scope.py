@@ -57,8 +57,12 @@ class Scope:
 
     def log(self, name: str, value: float) -> None:
         """Writes down a value of your own, such as a validation loss."""
-        if self._recorder is not None:
+        if self._recorder is None:
+            return
+        try:
             self._recorder.log(name, float(value))
+        except (TypeError, ValueError):
+            print(f"gradscope: scope.log({name!r}) expected one number; it got {value!r:.80}", file=sys.stderr)
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -227,8 +231,19 @@ def _optimizers(given: object) -> list[torch.optim.Optimizer]:
             raise WatchError(
                 f"watch() expected a torch optimizer, a sequence of them or None; it got {type(optimizer).__name__}."
             )
+        try:
+            optimizer.register_step_pre_hook(_nothing).remove()
+        except AttributeError as error:
+            raise WatchError(
+                f"{type(optimizer).__name__} was made without Optimizer.__init__, so that nobody can listen to it. "
+                "Hand watch() the optimizer inside it, whose step() it calls."
+            ) from error
         found.append(optimizer)
     return found
+
+
+def _nothing(*_: Any) -> None:
+    """A hook to try whether hooks can be put on."""
 
 
 def _scaler(given: Any) -> Any:

@@ -500,9 +500,9 @@ def test_gradient_norms_between_recorded_steps(tmp_path: Path) -> None:
             optimizer.step()
             optimizer.zero_grad()
     steps = gradscope.read_run(tmp_path / "run").steps
-    light = ~steps["recorded"] & np.isfinite(steps["gradient_norm"])
+    light = ~steps["recorded"] & np.isfinite(steps["clipped_gradient_norm"])
     assert light.sum() > 5
-    assert steps["gradient_norm"][light] == pytest.approx(np.array(truth)[light], rel=1e-4)
+    assert np.isnan(steps["gradient_norm"][light]).all()  # nobody has seen it before the optimizer
     assert steps["clipped_gradient_norm"][light] == pytest.approx(np.array(truth)[light], rel=1e-4)
 
 
@@ -511,7 +511,7 @@ def test_the_light_norm_has_the_whole_range(size: float, norm: float) -> None:
     """The norm of finite gradients is finite, and that of tiny ones is not 0."""
     model = nn.Linear(80, 80, bias=False)
     model.weight.grad = torch.full((80, 80), size)
-    measured = gradient_norm(sgd(0.1)(model))
+    measured = gradient_norm(sgd(0.1)(model), {id(model.weight)})
     assert measured is not None
     assert float(measured) == pytest.approx(norm, rel=1e-5, abs=0.0)
 

@@ -54,7 +54,6 @@ class Delivery:
         self._writer = writer
         self._before_summaries = before_summaries
         self._schedule = schedule
-        self._clips = False  # whether gradients were ever clipped: then the norm that the optimizer saw is not all
         self._queue: deque[ClosedStep] = deque()
 
     def add(self, step: ClosedStep) -> None:
@@ -83,21 +82,19 @@ class Delivery:
             _unscale(rows, step.scaled_rows, scale)
             before, after = _norm(rows, step.gradient_rows), _norm(rows, step.clipped_rows)
             facts["gradient_norm"], facts["clipped_gradient_norm"] = before, after
-            self._clips |= after < 0.999 * before
             self._before_summaries()
             self._writer.write_summaries(_merged(int(facts["step"]), rows, step.entries))
         elif step.norms:
             after = math.hypot(*(number.value() / (scale if scaled else 1.0) for number, scaled in step.norms))
-            facts["clipped_gradient_norm"] = after
-            facts["gradient_norm"] = math.nan if self._clips else after
+            facts["clipped_gradient_norm"] = after  # what it was before clipping, if there was any, nobody has seen
         if "clipped_gradient_norm" in facts and not facts["skipped"]:
             self._schedule.saw_norm(facts["clipped_gradient_norm"])
         self._writer.write_steps(np.array([_row(facts)], STEP), [step.learning_rates])
 
-    def add_light(self, steps: list[dict[str, float]], learning_rates: list[float]) -> None:
+    def add_light(self, steps: list[tuple[dict[str, float], list[float]]]) -> None:
         """Writes steps of which little more is known than when they were, behind those that are on their way."""
         self.flush(wait=True)
-        self._writer.write_steps(np.array([_row(facts) for facts in steps], STEP), [learning_rates] * len(steps))
+        self._writer.write_steps(np.array([_row(facts) for facts, _ in steps], STEP), [rates for _, rates in steps])
 
 
 _COLUMNS = STEP.names or ()

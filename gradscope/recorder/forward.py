@@ -55,6 +55,7 @@ class ForwardHooks:
         self._called: set[str] = set()  # paths of modules called with gradients in that step
         self._unknown: set[str] = set()  # classes among outputs that hold tensors and were not looked into
         self._strangers: dict[str, str] = {}  # what was not looked into, and why
+        self._thread: int | None = None  # which trains
         self._local = threading.local()  # nn.DataParallel calls replicas on threads
         self._handles = ExitStack()
         self.attached = False
@@ -77,7 +78,7 @@ class ForwardHooks:
         """Begins to listen, with hooks that are on."""
         self.awake = True
 
-    def sleep(self) -> None:
+    def stop(self) -> None:
         """Stops listening; what was running is forgotten."""
         if self.awake:
             self.awake = False
@@ -86,7 +87,7 @@ class ForwardHooks:
 
     def detach(self) -> None:
         """Takes the hooks off."""
-        self.sleep()
+        self.stop()
         self._handles.close()
         self.attached = False
 
@@ -178,6 +179,11 @@ class ForwardHooks:
         if is_traced():
             return False
         again = current_backward() >= 0
+        if not again and self._thread != (this := threading.get_ident()):
+            if self._thread is not None:
+                self._strangers["calls on other threads"] = "one thread's calls are recorded, those that came first"
+                return False
+            self._thread = this
         if again and path in self._called:
             return False  # the first time it ran with gradients: that is the one that counts
         collector = self._again() if again else self._began(module)

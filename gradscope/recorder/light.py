@@ -13,28 +13,28 @@ class LightSteps:
     """Notes steps between two recorded ones when closing each would cost more than the budget has."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[int, float, float, list[HostNumber]]] = []
+        self._steps: list[tuple[int, float, float, list[HostNumber], list[float]]] = []
         self._until = 0.0
 
     def __len__(self) -> int:
         return len(self._steps)
 
-    def note(self, step: int, now: float, seconds: float, losses: list[HostNumber]) -> bool:
+    def note(self, step: int, now: float, seconds: float, losses: list[HostNumber], rates: list[float]) -> bool:
         """Notes a step that took so many seconds; says whether what was noted has waited long enough."""
         if not self._steps:
             self._until = now + LONGEST
-        self._steps.append((step, now, seconds, losses))
+        self._steps.append((step, now, seconds, losses, rates))
         return now > self._until
 
-    def take(self, recorder_seconds: float) -> list[dict[str, float]]:
-        """What was noted, with the time that it took us."""
+    def take(self, recorder_seconds: float) -> list[tuple[dict[str, float], list[float]]]:
+        """What was noted, with the time that it took us: columns of the steps' rows, and their learning rates."""
         noted, self._steps = self._steps, []
         offset = time.time() - time.perf_counter()
         steps = []
-        for step, now, seconds, losses in noted:
+        for step, now, seconds, losses, rates in noted:
             facts = {"step": step, "time": now + offset, "seconds": seconds, "training_mode": True}
             facts["recorder_seconds"] = recorder_seconds / len(noted)
             if losses:
                 facts["loss"], facts["has_loss"] = sum(loss.value() for loss in losses) / len(losses), True
-            steps.append(facts)
+            steps.append((facts, rates))
         return steps

@@ -14,6 +14,8 @@ from gradscope.recorder.forward import Guard
 from gradscope.recorder.private import compiler_in_use
 from gradscope.stats import HostNumber
 
+_MOST = 4096  # losses of one step: one that never closes must not take all memory
+
 
 class LossReader:
     """Collects the losses of a step. Their mean is the step's loss, as gradient accumulation has it.
@@ -30,6 +32,7 @@ class LossReader:
         self._handle: Any = None
         self._given = False  # the user hands the loss over: no need to look for it
         self._seen: list[HostNumber | None] = []  # None: not one number
+        self._wrong = ""  # what was handed over that is no loss
         self.first_only = False  # an optimizer evaluates a closure: its first loss is the step's
         self.kinds: set[str] = set()  # class names of the loss modules that were seen
 
@@ -55,7 +58,8 @@ class LossReader:
 
     def give(self, loss: torch.Tensor) -> None:
         """Takes a loss that the user handed over; one that no backward can start from is a validation's."""
-        if not loss.requires_grad:
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
+            self._wrong = _what(loss)
             return
         if not self._given:
             self._given = True
@@ -64,7 +68,7 @@ class LossReader:
 
     def _take(self, loss: torch.Tensor) -> None:
         self._tell(loss)
-        if not (self.first_only and self._seen):
+        if not (self.first_only and self._seen) and len(self._seen) < _MOST:
             # a copy: `loss /= 4` may come before it is read
             self._seen.append(HostNumber(loss.detach()) if loss.numel() == 1 else None)
 
@@ -93,6 +97,8 @@ class LossReader:
             return (
                 f"several loss modules ran ({', '.join(sorted(self.kinds))}); hand the sum over with scope.loss(loss)"
             )
+        if self._wrong:
+            return f"scope.loss() expected the one number that backward() is called on; it got {self._wrong}"
         return "it was not handed over; call scope.loss(loss) before loss.backward()"
 
     def _after(self, module: nn.Module, _: Any, output: Any) -> None:
@@ -104,3 +110,10 @@ class LossReader:
                 self.detach()  # from now on the module's name is all that it could add
         elif output.requires_grad and output.numel() == 1:
             self._take(output)
+
+
+def _what(loss: object) -> str:
+    """What was handed over instead of a loss, in words."""
+    if not isinstance(loss, torch.Tensor):
+        return f"a {type(loss).__name__}"
+    return "a tensor without a gradient" if not loss.requires_grad else f"a tensor of shape {list(loss.shape)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,13 +40,16 @@ class _Watched:
         return None if gradient is None or is_partial(gradient) else gradient
 
 
-def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor | None:
-    """The L2 norm over all gradients that an optimizer is about to use, shape `[]`; None when there are none.
+def gradient_norm(optimizer: torch.optim.Optimizer, watched: Container[int]) -> torch.Tensor | None:
+    """The L2 norm over the gradients that an optimizer is about to use, shape `[]`; None when there are none.
 
+    Of parameters with these ids only: an optimizer may have others.
     Of DTensors over this rank's share: adding up all ranks' would be talking to them.
     In float32, and again in float64 where that is out of its range and costs no waiting.
     """
-    held = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    held = [
+        p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None and id(p) in watched
+    ]
     gradients = [local(gradient) for gradient in held]
     if not gradients or any(gradient.layout is not torch.strided or is_partial(gradient) for gradient in held):
         return None
@@ -66,6 +70,7 @@ class ParameterReader:
         self._optimizers = optimizers
         self._watched: list[_Watched] = []
         self._waiting = False  # for lazy modules to get their parameters
+        self.ids: set[int] = set()  # of the parameters at the last recorded step
         self._sharded = any(map(is_sharded, model.parameters()))  # over ranks
         self._known: dict[tuple[str, int, bool, bool], int | None] = {}  # a parameter's facts -> its site
         self.scaled: list[int] = []  # rows of gradients that were read with the loss scale in them
@@ -75,6 +80,7 @@ class ParameterReader:
         model = self._model()
         assert model is not None
         self.scaled, self._watched = [], []
+        self.ids.clear()
         owners = {
             id(parameter): id(optimizer)
             for reference in self._optimizers
@@ -99,6 +105,7 @@ class ParameterReader:
             index = self._known[facts]
             if index is not None:
                 self._watched.append(_Watched(index, parameter, owner))
+                self.ids.add(id(parameter))
 
     def _site(
         self,

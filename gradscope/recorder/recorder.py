@@ -15,14 +15,14 @@ from gradscope.recorder.agreement import schedule_for
 from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks
+from gradscope.recorder.gather import MOST_PASSES, gather
 from gradscope.recorder.light import LightSteps
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.options import Options
 from gradscope.recorder.parallel import Parallelism
-from gradscope.recorder.parameters import Entry, ParameterReader, gradient_norm, learning_rates
+from gradscope.recorder.parameters import ParameterReader, gradient_norm, learning_rates
 from gradscope.recorder.passes import ForwardPass
 from gradscope.recorder.private import after_backward, compiler_in_use, current_backward, forks
-from gradscope.recorder.recurrent import time_rows
 from gradscope.recorder.run_file import RunFile, Sources
 from gradscope.recorder.scaling import LossScale
 from gradscope.recorder.sites import SiteTable
@@ -64,7 +64,7 @@ class Recorder:
         self._writer = RunWriter(folder, info, resume=options.resume)
         self._schedule = schedule_for(options.every, options.overhead, folder, info.rank, info.world_size)
         self._exact, self._compiled, self._parallel = options.exact, options.compiled, Parallelism(model, info)
-        self._closed = self._paused = False
+        self._closed, self._paused = False, 0
         self._last_close = time.perf_counter()
         self._spent = 0.0  # seconds of ours in this step
         self._device = next(model.parameters()).device.type
@@ -113,7 +113,7 @@ class Recorder:
 
     def pause(self, paused: bool) -> None:
         """Sees nothing until it is unpaused."""
-        self._paused = paused
+        self._paused += 1 if paused else -1  # they nest
 
     def log(self, name: str, value: float) -> None:
         """Writes a value of the user's down."""
@@ -140,6 +140,7 @@ class Recorder:
             return
         if self._backwards and not self._optimizers:
             self._guard(self._close_step)()
+        self._guard(self._close_if_skipped)()
         self._guard(self._end_light)()
         self._closed = True
         self._take_off()
@@ -179,7 +180,7 @@ class Recorder:
         if self._armed:
             self._forward.wake()
         elif stays:
-            self._forward.sleep()
+            self._forward.stop()
         else:
             self._forward.detach()
 
@@ -215,6 +216,8 @@ class Recorder:
     def _saw_loss(self, loss: torch.Tensor) -> None:
         if self._light:
             return
+        if self._stepped and not self._in_closure:  # no forward hook was there to close it
+            self._close_step(late=True)
         self._close_if_skipped(late=True)
         self._scale.mark()
         if self._collector is not None:
@@ -232,6 +235,10 @@ class Recorder:
         self._parameters.look_again()  # the pass may have made them
         self._topology.prepare(forward)
         self._passes.append(forward)
+        if len(self._passes) == MOST_PASSES:  # a step that never closes must not take all memory
+            self._file.crowded, self._armed, self._collector, self._passes = True, False, None, []
+            for part in (self._forward, self._backward, self._parameters):
+                part.stop()
 
     def _backward_ended(self) -> None:
         self._backwards += 1
@@ -271,7 +278,7 @@ class Recorder:
         scaled = self._scale.before_update(optimizer)
         if self._norm_wanted:
             entered = time.perf_counter()
-            norm = gradient_norm(optimizer)
+            norm = gradient_norm(optimizer, self._parameters.ids)
             if norm is not None:
                 self._norms.append((HostNumber(norm), scaled))
             self._norm_seconds += time.perf_counter() - entered
@@ -294,8 +301,8 @@ class Recorder:
     def _close_lightly(self) -> None:
         """Notes a step; at times, and when its loss raises an alarm, everything that was noted is written."""
         now, losses = time.perf_counter(), self._losses.take()
-        due = self._lights.note(self._file.step, now, now - self._last_close, losses)
-        self._last_close = now
+        seconds, self._last_close = now - self._last_close, now
+        due = self._lights.note(self._file.step, now, seconds, losses, learning_rates(self._optimizers))
         self._file.step += 1
         self._norm_wanted = False
         if due or (losses and losses[-1].ready() and self._schedule.saw_loss(losses[-1].value())):
@@ -305,14 +312,21 @@ class Recorder:
         """Writes what was noted, and decides anew."""
         if not len(self._lights):
             return
-        steps = self._lights.take(self._spent)
-        self._delivery.add_light(steps, learning_rates(self._optimizers))
-        self._schedule.spent(sum(step["seconds"] for step in steps), self._spent, False, steps=len(steps))
-        self._spent = 0.0
+        self._write_light()
         self._reset_step()
         self._arm()
 
+    def _write_light(self) -> None:
+        """Writes what was noted, if anything was."""
+        if not len(self._lights):
+            return
+        steps = self._lights.take(self._spent)
+        self._delivery.add_light(steps)
+        self._schedule.spent(sum(facts["seconds"] for facts, _ in steps), self._spent, False, steps=len(steps))
+        self._spent = 0.0
+
     def _close_step(self, skipped: bool = False, late: bool = False) -> None:
+        self._write_light()
         entered = time.perf_counter()
         trained = [forward for forward in self._passes if forward.trained]
         facts = {
@@ -328,8 +342,9 @@ class Recorder:
         if len(self._norms) == len(self._optimizers):
             step.norms = self._norms
         recorded = self._collector is not None and self._parameters.has_gradients
-        if recorded:
-            self._collect(step, trained)
+        if self._collector is not None and recorded:
+            self._scale.closed()
+            gather(step, trained, self._collector, self._parameters, self._backward, self._topology, self._table)
         facts["recorded"] = recorded
         self._backward.stop()
         self._parameters.stop()
@@ -343,22 +358,6 @@ class Recorder:
         self._file.step += 1
         self._reset_step()
         self._arm(late)
-
-    def _collect(self, step: ClosedStep, trained: list[ForwardPass]) -> None:
-        """Gathers the rows that belong to a recorded step."""
-        assert self._collector is not None
-        self._scale.closed()
-        self._parameters.before_update(self._collector, None, scaled=True)  # where no optimizer stepped
-        step.entries, step.gradient_rows, step.clipped_rows = self._parameters.finish(self._collector)
-        deltas: list[Entry] = [(site, "activation_gradient", row) for site, row in self._backward.branch_rows]
-        for forward in trained:
-            self._topology.learn(forward)
-            step.entries += [(site, "activation", row) for site, row in forward.activations]
-            deltas += [(site, "activation_gradient", row) for site, row in forward.gradients()]
-        deltas += [(site, "activation_gradient", row) for site, row in time_rows(trained, self._table)]
-        step.entries += deltas
-        step.scaled_rows = list({*self._parameters.scaled, *(row for _, _, row in deltas)})
-        step.summaries = self._collector.collect()
 
     # an error of ours ends with us
 

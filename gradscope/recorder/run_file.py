@@ -42,6 +42,7 @@ class RunFile:
         step: the running step.
         never_seen: whether no forward pass was seen in any recorded step.
         failure: why recording stopped; None while it goes on.
+        crowded: whether a step held more forward passes than are recorded.
     """
 
     def __init__(self, info: RunInfo, writer: RunWriter, sources: Sources, mode: compiled.Mode) -> None:
@@ -50,6 +51,7 @@ class RunFile:
         self.never_seen = True
         self.failure: str | None = None
         self._captured = False
+        self.crowded = False
 
     def capturing(self, device: str) -> bool:
         """Whether a CUDA graph is being captured: what we queued now would become part of it."""
@@ -91,6 +93,9 @@ class RunFile:
         found = [*compiled.not_observed(table.compiled(), self._mode), *scale.not_observed()]
         if self.failure is not None:
             found.append(NotObserved(f"everything after step {self.step}", f"recording stopped: {self.failure}"))
+        if self.crowded:
+            why = "no watched optimizer stepped for so long; was it replaced, or is validation run without no_grad?"
+            found.append(NotObserved("steps of hundreds of forward passes", why))
         if self._captured:
             why = "their replays call no hooks; of a captured step only what happens outside the graph is seen"
             found.append(NotObserved("calls captured in a CUDA graph", why))

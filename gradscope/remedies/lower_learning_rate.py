@@ -55,6 +55,6 @@ class LowerLearningRate(Remedy):
         return _HEALTHY_UPDATE / ratio if ratio > _HEALTHY_UPDATE else 0.1
 
     def _rate(self, signals: Signals) -> float:
-        """The learning rate to use; NaN where that of the run is not known."""
-        rates = signals.run.learning_rates
-        return float(rates[0, 0]) * self._factor(signals) if rates.size else math.nan
+        """The learning rate to use; NaN where that of the run is not known. A warm-up begins at 0: the highest counts."""
+        rates = signals.run.learning_rates[:, :1]
+        return float(np.nanmax(rates)) * self._factor(signals) if np.isfinite(rates).any() else math.nan

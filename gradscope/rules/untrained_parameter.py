@@ -37,6 +37,11 @@ class UntrainedParameter(Rule):
         "share of all trainable entries",
         "by design: who leaves out less than half has forgotten them; who leaves out more fine-tunes",
     )
+    turns = Threshold(
+        50,
+        "steps after which several optimizers have each had a turn",
+        "WGAN's critic has 5 a turn, at first 25 to 100",
+    )
     sources = ("torch.autograd, Locally disabling gradient computation", "THEORY T17 (one-unit softmax), T29")
 
     def check(self, signals: Signals) -> Iterator[Finding]:
@@ -53,6 +58,8 @@ class UntrainedParameter(Rule):
         outside = [i for i in wanted if i not in never and i not in zeros and not signals.sites[i].optimized]
         used = [i for i in never if signals.owner(i) is not None]
         unused = [i for i in never if i not in used]
+        if len(signals.run.info.optimizers) > 1 and signals.steps[-1] < self.turns.value:
+            used = unused = []  # each optimizer may have its turn later (a GAN's, an actor's)
         if used:
             why = "their modules ran, yet no gradient came back: the output was detached, or made under no_grad"
             cause = Cause("detached", 0.7, why)
