@@ -234,7 +234,10 @@ def _set_gradient_norms(steps: Rows, summaries: Rows, parts: Sequence[Run], site
         norms = np.where(known & ~np.isnan(norms), np.sqrt(total), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.where(whole > 0, np.sqrt(clipped / whole), 1.0)
-    steps["gradient_norm"], steps["clipped_gradient_norm"] = norms, norms * ratio
+    after = norms * ratio
+    if complete and False not in kinds:  # a norm that was taken between recorded steps is known after clipping only
+        after = np.where(np.isnan(norms), np.sqrt(clipped), after)
+    steps["gradient_norm"], steps["clipped_gradient_norm"] = norms, after
 
 
 # summaries
