@@ -27,7 +27,7 @@ Times = list[tuple[float, float]]  # of each step: seconds on the clock, and of 
 
 @dataclass(frozen=True)
 class Turn:
-    """The typical step of a turn: the median; of a turn that holds recorded steps and others, the mean."""
+    """The typical step of a turn: the median; where some steps are recorded, both medians in their proportion."""
 
     wall: float  # seconds
     cpu: float  # seconds of CPU time, on all threads of this process
@@ -96,10 +96,14 @@ def take_turn(subject: Subject, contender: Contender, patience: Patience) -> Tur
         with contender.watch(training, folder):
             take = _take_cycles if contender.steady else _take_steps
             steps, counted = take(training, folder, patience)
-        wall, cpu = (np.mean if contender.steady else np.median)(steps[counted], axis=0)
+        times = np.array(steps[counted])
+        wall, cpu = np.median(times, axis=0)
         if not (folder / RUN_FILE).exists():
             return Turn(wall, cpu)
         rows = gradscope.read_run(folder).steps[: len(steps)][counted]
+        if contender.steady and 0 < (share := rows["recorded"].mean()) < 1:
+            full, idle = (np.median(times[rows["recorded"] == recorded], axis=0) for recorded in (True, False))
+            wall, cpu = share * full + (1 - share) * idle
     return Turn(wall, cpu, rows["recorded"].mean(), rows["recorder_seconds"].sum() / rows["seconds"].sum())
 
 
