@@ -505,6 +505,7 @@ def test_a_checkpoint_around_the_whole_model_counts_once(tmp_path: Path) -> None
     run, signals = recorded(Specimen(lambda: mlp(1, nn.Tanh), around), tmp_path / "run")
     assert run.steps["forwards"].tolist() == run.steps["backwards"].tolist() == [1, 1, 1]
     assert [run.info.sites[head].path for head in run.info.heads] == ["2"]
+    assert not any("no forward pass was seen" in missing.why for missing in run.info.not_observed)
     told = gradients_by_torch(Specimen(lambda: mlp(1, nn.Tanh), classified))
     norms = signals.norm("activation_gradient")
     for path, expected in told.items():

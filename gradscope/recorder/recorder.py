@@ -226,7 +226,7 @@ class Recorder:
     def _again(self) -> Collector | None:
         """The collector for what is recomputed in a backward pass of the running step."""
         if self._armed:
-            self._never_seen = False
+            self._file.never_seen = False
             self._begin()
             self._backward.open()
         return self._collector
