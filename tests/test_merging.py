@@ -19,7 +19,7 @@ from gradscope.signals import Signals
 from gradscope.stats import summarise
 from gradscope.store import RunReader, list_runs, part_folder, read_run, resolve_run
 from gradscope.store import merging as merging_module
-from gradscope.store.merging import Merging, merge_parts
+from gradscope.store.merging import Merging
 from gradscope.store.scaling import scale
 from tests.conftest import write_run
 
@@ -49,7 +49,7 @@ def of(run: Run, path: str, quantity: str, field: str) -> float:
 
 def test_activations_add_and_their_gradients_are_scaled() -> None:
     """Each rank saw its share of the batch; the wrapper averages, so a gradient there counts 1/world size."""
-    one, both = part(0), merge_parts([part(0), part(1)])
+    one, both = part(0), Merging().merge([part(0), part(1)])
     assert of(both, "a", "activation", "count") == 2 * of(one, "a", "activation", "count")
     assert of(both, "a", "activation", "sum_squares") == 2 * of(one, "a", "activation", "sum_squares")
     expected = 2 * of(one, "a", "activation_gradient", "sum_squares") / 2**2
@@ -60,36 +60,36 @@ def test_activations_add_and_their_gradients_are_scaled() -> None:
 def test_what_is_replicated_is_taken_once_and_what_is_sharded_adds() -> None:
     """The same parameter on two ranks is one parameter; two shards are two parts of one."""
     one = of(part(0), "a.weight", "weight", "count")
-    assert of(merge_parts([part(0), part(1)]), "a.weight", "weight", "count") == one
+    assert of(Merging().merge([part(0), part(1)]), "a.weight", "weight", "count") == one
     shards = [part(rank, sharded=True, parallel="FSDP2", shards=2) for rank in (0, 1)]
-    assert of(merge_parts(shards), "a.weight", "weight", "count") == 2 * one
+    assert of(Merging().merge(shards), "a.weight", "weight", "count") == 2 * one
 
 
 def test_of_several_copies_of_shards_one_counts() -> None:
     """Hybrid sharding, two copies of two shards each: a parameter is the shards of one copy."""
     parts = [part(rank, 4, sharded=True, parallel="FSDP2", shards=2, replica=rank // 2) for rank in range(4)]
-    assert of(merge_parts(parts), "a.weight", "weight", "count") == 2 * of(parts[0], "a.weight", "weight", "count")
+    assert of(Merging().merge(parts), "a.weight", "weight", "count") == 2 * of(parts[0], "a.weight", "weight", "count")
 
 
 def test_norms_over_shards_are_roots_of_sums_of_squares() -> None:
     """The gradient norm of a sharded model is that of all shards; where a shard is missing it is unknown."""
     parts = [part(rank, sharded=True, parallel="FSDP2", shards=2) for rank in (0, 1)]
-    assert merge_parts(parts).steps["gradient_norm"].tolist() == pytest.approx([2**0.5] * 4)
-    assert merge_parts([part(0), part(1)]).steps["gradient_norm"].tolist() == [1.0] * 4
-    assert np.isnan(merge_parts(parts[:1]).steps["gradient_norm"]).all()
+    assert Merging().merge(parts).steps["gradient_norm"].tolist() == pytest.approx([2**0.5] * 4)
+    assert Merging().merge([part(0), part(1)]).steps["gradient_norm"].tolist() == [1.0] * 4
+    assert np.isnan(Merging().merge(parts[:1]).steps["gradient_norm"]).all()
 
 
 def test_the_loss_is_the_mean_over_ranks() -> None:
     """Ranks with losses 1 and 2 have the loss 1.5; a rank that saw none does not count."""
-    assert merge_parts([part(0), part(1)]).steps["loss"].tolist() == [1.5] * 4
+    assert Merging().merge([part(0), part(1)]).steps["loss"].tolist() == [1.5] * 4
     blind = part(1)
     blind.steps["has_loss"] = False
-    assert merge_parts([part(0), blind]).steps["loss"].tolist() == [1.0] * 4
+    assert Merging().merge([part(0), blind]).steps["loss"].tolist() == [1.0] * 4
 
 
 def test_a_rank_that_fell_silent_leaves_the_run_readable() -> None:
     """Steps that not all ranks have are merged from those that have them, their counts tell, and it is said."""
-    run = merge_parts([part(0), part(1, steps=2)])
+    run = Merging().merge([part(0), part(1, steps=2)])
     assert run.steps["step"].tolist() == [0, 1, 2, 3]
     counts = Signals(run).values("activation", "count")[Signals(run).site("a")]
     assert counts.tolist() == [2000.0, 2000.0, 1000.0, 1000.0]
@@ -100,19 +100,19 @@ def test_a_rank_that_fell_silent_leaves_the_run_readable() -> None:
 
 def test_a_rank_that_is_a_little_late_is_no_news() -> None:
     """While a training runs, ranks write at slightly different times, and nothing is said about it."""
-    run = merge_parts([part(0, state="recording"), part(1, steps=2, state="recording")])
+    run = Merging().merge([part(0, state="recording"), part(1, steps=2, state="recording")])
     assert run.info.not_observed == ()
 
 
 def test_ranks_that_wrote_nothing_are_named() -> None:
     """Where watch was not called on a rank, the run says which."""
-    (missing,) = merge_parts([part(2, 4)]).info.not_observed
+    (missing,) = Merging().merge([part(2, 4)]).info.not_observed
     assert str(missing) == "ranks 0, 1 and 3 of 4: nothing was written there: was watch() called?"
 
 
 def test_a_rank_without_an_end_is_named() -> None:
     """When others ended and one rank's part just stops, it may have been killed."""
-    (missing,) = merge_parts([part(0), part(1, state="recording")]).info.not_observed
+    (missing,) = Merging().merge([part(0), part(1, state="recording")]).info.not_observed
     assert str(missing) == "rank 1: nothing after step 3, and no end: killed, or still at it"
 
 
@@ -137,7 +137,7 @@ def test_sites_of_ranks_that_met_them_in_another_order_are_one() -> None:
     rows["site"] = place[rows["site"]]
     heads = tuple(int(place[head]) for head in other.info.heads)
     turned = replace(other, summaries=rows, info=replace(other.info, sites=sites, links=links, heads=heads))
-    plain, mixed = merge_parts([part(0), part(1)]), merge_parts([part(0), turned])
+    plain, mixed = Merging().merge([part(0), part(1)]), Merging().merge([part(0), turned])
     assert (mixed.info.sites, mixed.info.links, mixed.info.heads) == (
         plain.info.sites,
         plain.info.links,
@@ -153,7 +153,7 @@ def test_a_difference_between_replicas_is_kept_and_said() -> None:
     rows = parts[3].summaries
     there = (rows["site"] == site) & (rows["quantity"] == QUANTITIES.index("weight")) & (rows["step"] >= 2)
     rows["sum_squares"][there] *= 1.21
-    run = merge_parts(parts)
+    run = Merging().merge(parts)
     assert run.rank_facts == (RankFact("differs", 2, site, "weight", (3,), pytest.approx(0.1)),)
     (finding,) = gradscope.diagnose(run).findings
     assert str(finding) == (
@@ -165,7 +165,7 @@ def test_rounding_is_no_difference() -> None:
     """Norms that differ by float32 rounding are the same."""
     parts = [part(0), part(1)]
     parts[1].summaries["sum_squares"] *= 1 + 1e-6
-    assert merge_parts(parts).rank_facts == ()
+    assert Merging().merge(parts).rank_facts == ()
 
 
 def test_gradients_that_nobody_averages_are_not_compared() -> None:
@@ -173,7 +173,7 @@ def test_gradients_that_nobody_averages_are_not_compared() -> None:
     parts = [part(rank, parallel="", averaged=1) for rank in (0, 1)]
     rows = parts[1].summaries
     rows["sum_squares"][rows["quantity"] == QUANTITIES.index("gradient")] *= 4
-    assert merge_parts(parts).rank_facts == ()
+    assert Merging().merge(parts).rank_facts == ()
 
 
 def test_a_rank_with_a_nan_is_named() -> None:
@@ -184,7 +184,7 @@ def test_a_rank_with_a_nan_is_named() -> None:
     there = (rows["site"] == site) & (rows["quantity"] == QUANTITIES.index("activation")) & (rows["step"] == 1)
     rows["non_finite"][there], rows["nans"][there], rows["sum_squares"][there] = True, 1, np.nan
     parts[3].steps["loss"][1] = np.nan
-    findings = gradscope.diagnose(merge_parts(parts)).findings
+    findings = gradscope.diagnose(Merging().merge(parts)).findings
     assert findings[0].message.startswith("Loss is NaN since step 1; it began in the activation of b on rank 3")
 
 
@@ -193,13 +193,13 @@ def test_a_nan_that_every_rank_has_names_no_rank() -> None:
     parts = [part(0), part(1)]
     for run in parts:
         run.summaries["non_finite"], run.summaries["sum_squares"] = True, np.nan
-    assert merge_parts(parts).rank_facts == ()
+    assert Merging().merge(parts).rank_facts == ()
 
 
 def test_parts_that_cannot_be_put_together_are_not() -> None:
     """Pipeline stages are different models: one part is shown, and why the others are not."""
     parts = [part(0), part(1, not_merged="its layers lie on other ranks")]
-    run = merge_parts(parts)
+    run = Merging().merge(parts)
     assert_same_rows(parts[0].summaries, run.summaries)
     assert str(run.info.not_observed[-1]) == "ranks other than 0: its layers lie on other ranks"
 
@@ -211,7 +211,7 @@ def test_events_come_in_order_and_a_value_once() -> None:
         Event(0, 0.5, "warning", {"text": "full disk"}),
         Event(0, 2.0, "value", {"name": "accuracy", "value": 0.4}),
     )
-    run = merge_parts([first, replace(part(1), events=second)])
+    run = Merging().merge([first, replace(part(1), events=second)])
     assert [(event.kind, event.data) for event in run.events] == [
         ("warning", {"text": "full disk", "rank": 1}),
         ("value", {"name": "accuracy", "value": 0.5}),
@@ -256,7 +256,7 @@ def test_a_part_can_be_read_by_itself(tmp_path: Path) -> None:
 
 def test_the_report_says_how_many_ranks(tmp_path: Path) -> None:
     """The first lines of a report say how many ranks trained together, and by what."""
-    run = merge_parts([part(rank, 4) for rank in range(4)])
+    run = Merging().merge([part(rank, 4) for rank in range(4)])
     text = render(document(run, gradscope.diagnose(run), tmp_path))
     assert "Run by-hand: Sequential on 4 ranks (DDP); 4 steps" in text
 
@@ -282,11 +282,11 @@ def test_following_a_run_gives_what_reading_it_at_once_gives(late: int) -> None:
     parts, merging = [part(0, steps=40), part(1, steps=40)], Merging()
     for step in range(1, 41):
         merging.merge([upto(parts[0], step), upto(parts[1], max(step - late, 0))])
-    followed, once = merging.merge(parts), merge_parts(parts)
+    followed, once = merging.merge(parts), Merging().merge(parts)
     assert_same_rows(once.summaries, followed.summaries)
     assert_same_rows(once.steps, followed.steps)
     thinned = [replace(run, summaries=run.summaries[run.summaries["step"] % 2 == 0]) for run in parts]
-    assert_same_rows(merge_parts(thinned).summaries, merging.merge(thinned).summaries)
+    assert_same_rows(Merging().merge(thinned).summaries, merging.merge(thinned).summaries)
 
 
 def test_what_all_ranks_are_past_is_merged_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,11 +92,6 @@ class Merging:
         return used == self._use(parts) and all(same)
 
 
-def merge_parts(parts: Sequence[Run]) -> Run:
-    """One run from the parts of its ranks, lowest rank first."""
-    return Merging().merge(parts)
-
-
 # places
 
 
