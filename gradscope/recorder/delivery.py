@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gradscope.recorder.agreement import SharedSchedule
+from gradscope.recorder.losses import mean
 from gradscope.recorder.parameters import Entry
 from gradscope.recorder.schedule import Schedule
 from gradscope.records import QUANTITIES, STEP, SUMMARY, SUMMARY_ROW, Rows, merge
@@ -70,7 +71,7 @@ class Delivery:
     def _write(self, step: ClosedStep) -> None:
         facts = step.facts
         if step.losses:
-            loss = facts["loss"] = sum(number.value() for number in step.losses) / len(step.losses)
+            loss = facts["loss"] = mean(step.losses)
             facts["has_loss"] = True
             self._schedule.saw_loss(loss)
         if step.found_inf is not None and step.found_inf.value() != 0:

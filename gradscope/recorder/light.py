@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from gradscope.recorder.losses import mean
 from gradscope.stats import HostNumber
 
 LONGEST = 0.1  # seconds until what was noted is written: so much of a training a `kill -9` can lose
@@ -35,6 +36,6 @@ class LightSteps:
             facts = {"step": step, "time": now + offset, "seconds": seconds, "training_mode": True}
             facts["recorder_seconds"] = recorder_seconds / len(noted)
             if losses:
-                facts["loss"], facts["has_loss"] = sum(loss.value() for loss in losses) / len(losses), True
+                facts["loss"], facts["has_loss"] = mean(losses), True
             steps.append((facts, rates))
         return steps

@@ -31,7 +31,7 @@ class LossReader:
         self._guard = guard
         self._handle: Any = None
         self._given = False  # the user hands the loss over: no need to look for it
-        self._seen: list[HostNumber | None] = []  # None: not one number
+        self._seen: list[HostNumber] = []
         self._wrong = ""  # what was handed over that is no loss
         self.first_only = False  # an optimizer evaluates a closure: its first loss is the step's
         self.kinds: set[str] = set()  # class names of the loss modules that were seen
@@ -69,8 +69,7 @@ class LossReader:
     def _take(self, loss: torch.Tensor) -> None:
         self._tell(loss)
         if not (self.first_only and self._seen) and len(self._seen) < _MOST:
-            # a copy: `loss /= 4` may come before it is read
-            self._seen.append(HostNumber(loss.detach()) if loss.numel() == 1 else None)
+            self._seen.append(HostNumber(loss.detach()))  # a copy: `loss /= 4` may come before it is read
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -80,10 +79,9 @@ class LossReader:
         del self._seen[:first]
 
     def take(self) -> list[HostNumber]:
-        """The step's losses; none when one of them is not one number, or when nobody knows which of them to add."""
+        """The step's losses; none when nobody knows which of them to add."""
         seen, self._seen = self._seen, []
-        known = [loss for loss in seen if loss is not None]
-        return known if len(known) == len(seen) and (self._given or len(self.kinds) < 2) else []
+        return seen if self._given or len(self.kinds) < 2 else []
 
     @property
     def found(self) -> bool:
@@ -110,6 +108,11 @@ class LossReader:
                 self.detach()  # from now on the module's name is all that it could add
         elif output.requires_grad and output.numel() == 1:
             self._take(output)
+
+
+def mean(losses: list[HostNumber]) -> float:
+    """The loss of a step from those of its forwards, as gradient accumulation has it."""
+    return sum(loss.value() for loss in losses) / len(losses)
 
 
 def _what(loss: object) -> str:
