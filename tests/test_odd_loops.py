@@ -82,6 +82,24 @@ def test_learning_rates_of_short_steps_are_their_own(tmp_path: Path) -> None:
     assert run.learning_rates[:, 0] == pytest.approx((np.arange(400) + 1) / 1e5)
 
 
+def test_a_nan_among_short_steps_turns_recording_on(tmp_path: Path) -> None:
+    """Steps that are written together still raise the alarm: the step after a NaN is recorded in full, and all are kept."""
+    model = small()
+    optimizer = sgd(0.0)(model)
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run") as scope:
+        for step in range(400):
+            optimizer.zero_grad()
+            scope.loss(loss_of(model) * (torch.nan if step == 300 else 1.0)).backward()
+            optimizer.step()
+            if step == 300:
+                with torch.no_grad():  # SGD made the weights NaN
+                    model.load_state_dict(small().state_dict())
+    steps = gradscope.read_run(tmp_path / "run").steps
+    assert steps["step"].tolist() == list(range(400))
+    assert np.flatnonzero(np.isnan(steps["loss"])).tolist() == [300]
+    assert steps["recorded"][301]
+
+
 def test_closures_now_and_then(tmp_path: Path) -> None:
     """An optimizer that is given a closure in some steps only keeps its steps in order."""
     model = small()
