@@ -302,7 +302,8 @@ def _info(
         optimizers=tuple(
             OptimizerInfo(
                 type(optimizer).__name__,
-                {name: float(value) for name, value in optimizer.defaults.items() if isinstance(value, (int, float))},
+                _options(optimizer),
+                _foreign(model, optimizer),
             )
             for optimizer in optimizers
         ),
@@ -311,6 +312,23 @@ def _info(
         rank=rank.number,
         world_size=rank.world,
     )
+
+
+def _options(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The optimizer's options that are numbers; pairs of betas as beta1 and beta2."""
+    options: dict[str, float] = {}
+    for name, value in optimizer.defaults.items():
+        if isinstance(value, (int, float)):
+            options[name] = float(value)
+        elif name == "betas":
+            options |= {f"beta{number}": float(beta) for number, beta in enumerate(value, 1)}
+    return options
+
+
+def _foreign(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """How many of the optimizer's tensors are none of the model's parameters."""
+    known = {id(parameter) for parameter in model.parameters()}
+    return sum(id(parameter) not in known for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _new_folder(name: str, rank: Rank) -> Path:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 import gradscope
-from gradscope.recorder.recorder import Recorder
+from gradscope.recorder.guard import Guard
 from gradscope.recorder.schedule import FIRST_STEPS
 from tests.bench.contenders import nobody, with_gradscope
 from tests.bench.soak import soak
@@ -59,10 +59,10 @@ def test_the_recorder_knows_what_it_costs(
     The stopwatch runs whenever torch or the loop is inside of anything that the recorder gave them.
     """
     inside, depth = 0.0, 0
-    guard = Recorder._guard
+    guard = Guard.__call__
 
-    def with_stopwatch(recorder: Recorder, function: Callable[..., None]) -> Callable[..., None]:
-        guarded = guard(recorder, function)
+    def with_stopwatch(watchman: Guard, function: Callable[..., None]) -> Callable[..., None]:
+        guarded = guard(watchman, function)
 
         def timed(*args: object, **kwargs: object) -> None:
             nonlocal inside, depth
@@ -77,7 +77,7 @@ def test_the_recorder_knows_what_it_costs(
 
         return timed
 
-    monkeypatch.setattr(Recorder, "_guard", with_stopwatch)
+    monkeypatch.setattr(Guard, "__call__", with_stopwatch)
     training = TRAININGS[name]()
     with with_gradscope(training, tmp_path / "run", every=every):
         training.step()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from gradscope.recorder.forward import Guard
+from gradscope.recorder.guard import Guard
 from gradscope.recorder.passes import Edge, ForwardPass, Node, Probe
 from gradscope.recorder.private import after_backward, current_backward
 from gradscope.recorder.recurrent import TimeAxis

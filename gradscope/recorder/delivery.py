@@ -99,7 +99,7 @@ class Delivery:
 
 
 _COLUMNS = STEP.names or ()
-_ABSENT = {"scale": 1.0, **dict.fromkeys(("loss", "gradient_norm", "clipped_gradient_norm"), math.nan)}
+_ABSENT = {"scale": 1.0, **dict.fromkeys(("loss", "gradient_norm", "clipped_gradient_norm", "trivial_loss"), math.nan)}
 
 
 def _row(facts: dict[str, float]) -> tuple[float, ...]:

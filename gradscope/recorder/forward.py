@@ -13,6 +13,7 @@ from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from gradscope.recorder.guard import Guard
 from gradscope.recorder.passes import Call, Edge, ForwardPass, Node, Probe, key, probe_of_earlier_pass, unwrapped_edge
 from gradscope.recorder.private import (
     add_forward_hook,
@@ -26,8 +27,6 @@ from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.tensors import tensors_in
 from gradscope.records import NotObserved
 from gradscope.stats import Collector
-
-Guard = Callable[[Callable[..., Any]], Callable[..., Any]]  # wraps what torch calls, so that our errors end with us
 
 
 class ForwardHooks:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.loss import _Loss
 from torch.nn.modules.module import register_module_forward_hook
 
-from gradscope.recorder.forward import Guard
+from gradscope.recorder.guard import Guard
 from gradscope.recorder.private import compiler_in_use
 from gradscope.stats import HostNumber
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from gradscope.recorder.backward import BackwardHooks
 from gradscope.recorder.delivery import ClosedStep, Delivery
 from gradscope.recorder.forward import ForwardHooks
 from gradscope.recorder.gather import MOST_PASSES, gather
+from gradscope.recorder.guard import Guard
 from gradscope.recorder.light import LightSteps
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.options import Options
@@ -64,9 +65,9 @@ class Recorder:
         self._writer = RunWriter(folder, info, resume=options.resume)
         self._schedule = schedule_for(options.every, options.overhead, folder, info.rank, info.world_size)
         self._exact, self._compiled, self._parallel = options.exact, options.compiled, Parallelism(model, info)
-        self._closed, self._paused = False, 0
+        self._closed = False
+        self._guard = Guard(lambda: self.recording and not self._file.capturing(self._device), self._fail)
         self._last_close = time.perf_counter()
-        self._spent = 0.0  # seconds of ours in this step
         self._device = next(model.parameters()).device.type
         self._table = SiteTable(model, options.include, options.exclude, info.sites)
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
@@ -113,7 +114,7 @@ class Recorder:
 
     def pause(self, paused: bool) -> None:
         """Sees nothing until it is unpaused."""
-        self._paused += 1 if paused else -1  # they nest
+        self._guard.paused += 1 if paused else -1  # they nest
 
     def log(self, name: str, value: float) -> None:
         """Writes a value of the user's down."""
@@ -320,10 +321,10 @@ class Recorder:
         """Writes what was noted, if anything was."""
         if not len(self._lights):
             return
-        steps = self._lights.take(self._spent)
+        steps = self._lights.take(self._guard.spent)
         self._delivery.add_light(steps)
-        self._schedule.spent(sum(facts["seconds"] for facts, _ in steps), self._spent, False, steps=len(steps))
-        self._spent = 0.0
+        self._schedule.spent(sum(facts["seconds"] for facts, _ in steps), self._guard.spent, False, steps=len(steps))
+        self._guard.spent = 0.0
 
     def _close_step(self, skipped: bool = False, late: bool = False) -> None:
         self._write_light()
@@ -350,35 +351,14 @@ class Recorder:
         self._parameters.stop()
         now = time.perf_counter()
         seconds = facts["seconds"] = now - self._last_close
-        ours = facts["recorder_seconds"] = self._spent + now - entered
+        ours = facts["recorder_seconds"] = self._guard.spent + now - entered
         self._delivery.add(step)
         # writing is part of the price, and lands in the next step's time
         self._schedule.spent(seconds, ours, recorded, self._norm_seconds)
-        self._spent, self._last_close = entered - now, now  # the guard adds all of this function's time
+        self._guard.spent, self._last_close = entered - now, now  # the guard adds all of this function's time
         self._file.step += 1
         self._reset_step()
         self._arm(late)
-
-    # an error of ours ends with us
-
-    def _guard(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Wraps what torch or the user calls: counts its time, does nothing when not recording, stops on an error."""
-
-        def guarded(*args: Any, **kwargs: Any) -> Any:
-            # first of all: when torch.compile traces a hook it must find nothing but this
-            if torch.compiler.is_compiling() or self._paused:
-                return None
-            entered = time.perf_counter()
-            if not self.recording or self._file.capturing(self._device):
-                return None
-            try:
-                return function(*args, **kwargs)
-            except Exception as error:
-                self._fail(error)
-            finally:
-                self._spent += time.perf_counter() - entered
-
-        return guarded
 
     def _fail(self, error: Exception) -> None:
         self._file.fail(error)

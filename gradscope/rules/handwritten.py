@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +51,9 @@ def run(
     optimizer: str = "SGD",
     criterion: str = "",
     skipped: Sequence[int] = (),
+    extra: Mapping[tuple[str, str], Mapping[str, Values]] | None = None,
+    info: Mapping[str, Any] | None = None,
+    columns: Mapping[str, Values] | None = None,
     steps: int = 8,
 ) -> Run:
     """A run of layers that follow one another; the last one is the head.
@@ -65,6 +70,11 @@ def run(
         optimized, trainable: by parameter path; True where not said.
         optimizer, criterion: class names.
         skipped: steps that a gradient scaler skipped.
+        extra: more summaries, by path and quantity ("(fed)" is what the model is fed, "(target)" what the loss compares
+            with): columns of `SUMMARY`, or "rms" for the sum of squares; "zeros", "nans" … count out of 1,000 entries.
+            They replace the columns of a summary that is there.
+        info: fields of `RunInfo`.
+        columns: of the steps, dtype `STEP`, e.g. `{"gradient_norm": [...]}`.
         steps: how many recorded steps.
 
     Example:
@@ -87,34 +97,29 @@ def run(
         if sites.items[layer].mechanism != "weights":
             continue
         name = f"{path}.weight"
-        weight = sites.add(
-            name,
-            "parameter",
-            kind,
-            order,
-            "weights",
-            trainable=(trainable or {}).get(name, True),
-            optimized=(optimized or {}).get(name, True),
-        )
+        learns, held = (trainable or {}).get(name, True), (optimized or {}).get(name, True)
+        weight = sites.add(name, "parameter", kind, order, "weights", trainable=learns, optimized=held)
         rows += _rows(weight, "weight", _series(1.0, steps))
         rows += _rows(weight, "gradient", _series(gradient.get(name, 1e-3 * delta), steps), zeros)
         rows += _rows(weight, "update", _series(update.get(name, 1e-3), steps))
     sites.items[root] = Site("", "output", "Sequential", 0, "container", same_as=layers[-1])
-    ends = zip(layers, [*layers[1:], None], strict=True)
-    info = RunInfo(
-        "by-hand",
-        "Sequential",
-        0.0,
-        sites=tuple(sites.items),
-        links=tuple(Link(root, source, target) for source, target in ends),
-        heads=(layers[-1],),
+    for (path, quantity), fields in (extra or {}).items():
+        rows.append(_extra(sites, path, quantity, fields, rows, steps))
+    description = replace(
+        _info(sites.items, root, layers),
         optimizers=(OptimizerInfo(optimizer, {"lr": 0.01}),),
         criterion=criterion,
-        state="ended",
+        **(info or {}),
     )
     table = np.concatenate(rows)
     table = table[np.argsort(table["step"], kind="stable")]
-    return Run(info, _steps(loss, steps, skipped), np.full((steps, 1), 0.01), table)
+    return Run(description, _steps(loss, steps, skipped, columns or {}), np.full((steps, 1), 0.01), table)
+
+
+def _info(sites: list[Site], root: int, layers: list[int]) -> RunInfo:
+    """The facts of a chain of layers."""
+    links = tuple(Link(root, *ends) for ends in zip(layers, [*layers[1:], None], strict=True))
+    return RunInfo("by-hand", "Sequential", 0.0, sites=tuple(sites), links=links, heads=(layers[-1],), state="ended")
 
 
 class _Sites:
@@ -150,6 +155,31 @@ class _Sites:
         return len(self.items) - 1
 
 
+_MADE_UP: dict[str, Role] = {"(fed)": "input", "(target)": "target"}
+
+
+def _extra(sites: _Sites, path: str, quantity: str, fields: Mapping[str, Values], rows: list[Rows], steps: int) -> Rows:
+    """Rows of another quantity, or the changed rows of one that is there, which are taken out of `rows`."""
+    role = _MADE_UP.get(path)
+    found = [
+        i for i, site in enumerate(sites.items) if (site.path, site.role) == ("" if role else path, role or site.role)
+    ]
+    site = found[0] if found else sites.add("" if role else path, role or "output", "Sequential", 0, "container")
+    number = QUANTITIES.index(quantity)
+    there = [each for each in rows if each["site"][0] == site and each["quantity"][0] == number]
+    for each in there:
+        rows[:] = [kept for kept in rows if kept is not each]
+    table = there[0].copy() if there else _rows(site, quantity, _series(1.0, steps))[0]
+    for name, values in fields.items():
+        if name == "rms":
+            table["sum_squares"] = _series(values, steps) ** 2 * table["count"]
+        elif name == "histogram":
+            table[name] = np.asarray(values, dtype=np.float64)
+        else:
+            table[name] = _series(values, steps)
+    return table
+
+
 def _series(values: Values | NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     return np.broadcast_to(np.asarray(values, dtype=np.float64), (steps,))
 
@@ -172,7 +202,7 @@ def _rows(site: int, quantity: str, rms: NDArray[np.float64], zeros: float = 0.0
     return [table]
 
 
-def _steps(loss: Values | None, steps: int, skipped: Sequence[int]) -> Rows:
+def _steps(loss: Values | None, steps: int, skipped: Sequence[int], columns: Mapping[str, Values]) -> Rows:
     table = np.zeros(steps, STEP)
     table["step"] = np.arange(steps)
     table["time"] = np.arange(steps) * 0.01
@@ -183,5 +213,8 @@ def _steps(loss: Values | None, steps: int, skipped: Sequence[int]) -> Rows:
     table["forwards"] = table["backwards"] = 1
     table["recorded"] = table["training_mode"] = True
     table["scale"] = 1.0
+    table["trivial_loss"] = np.nan
     table["skipped"][list(skipped)] = True
+    for name, values in columns.items():
+        table[name] = _series(values, steps)
     return table

@@ -16,6 +16,7 @@ from gradscope.records import (
     STEP,
     SUMMARY_ROW,
     Link,
+    LossPath,
     NotObserved,
     OptimizerInfo,
     Rows,
@@ -55,7 +56,12 @@ def _parse_info(content: dict[str, Any]) -> RunInfo:
     values = {name: value for name, value in content.items() if name in known}
     for name, build in nested.items():
         values[name] = tuple(build(item) for item in values.get(name, ()))
-    values["heads"] = tuple(values.get("heads", ()))
+    for name in ("heads", "unregistered"):
+        values[name] = tuple(values.get(name, ()))
+    path = values.get("loss_path")
+    if path is not None:
+        facts: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in path.items()}
+        values["loss_path"] = LossPath(**facts)
     return RunInfo(**values)
 
 
