@@ -9,13 +9,42 @@ from gradscope.records import SEVERITIES, Check, Diagnosis, Finding, NotObserved
 from gradscope.signals import Signals
 
 MOST_SUGGESTIONS = 4
+FIRST_VERDICT = 3  # recorded steps from which health can be said: by then the rules about initialization have spoken
 
-# What follows from what: (rule, the cause that it names first; None: any). A finding of the second kind that begins
-# with or after one of the first is its consequence. A gradient that vanishes altogether is exactly 0 in the first layers.
-_LEADS_TO: dict[str, tuple[str, str | None]] = {
-    "exploding-gradient": ("non-finite", None),
-    "vanishing-gradient": ("untrained-parameter", "dead-path"),
-}
+_STEP_TOO_LARGE = ("learning-rate-too-high", "gradient-spike")
+_LAYERS_SHUT = ("saturated-activation", "dead-units", "representation-collapse")
+_BACKWARD = ("vanishing-gradient", "exploding-gradient", "vanishing-through-time")
+_END = ("loss-stalled", "non-finite")
+
+# What follows from what, the likeliest roots first: a finding of a rule on the right that begins with or after one of
+# the rule on the left is its consequence. Of "untrained-parameter" only what it calls a dead path: a gradient that
+# vanishes altogether is exactly 0 in the first layers.
+_LEADS_TO: dict[str, tuple[str, ...]] = {
+    "accumulating-gradient": (*_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT, *_END),
+    "output-loss-mismatch": (*_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT, "learning-rate-too-low", *_END),
+    "untrained-parameter": ("learning-rate-too-low", *_END),
+    "unscaled-data": (*_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT, "poor-initialization", "learning-rate-too-low", *_END),
+    "precision-loss": ("learning-rate-too-low", *_END),
+    "normalization-fault": (*_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT, *_END),
+    "dropout-fault": (*_STEP_TOO_LARGE, "representation-collapse", "learning-rate-too-low", *_END),
+    "vanishing-gradient": ("poor-initialization", "saturated-activation", "representation-collapse", "learning-rate-too-low",
+                           "vanishing-through-time", *_END),
+    "exploding-gradient": ("poor-initialization", *_STEP_TOO_LARGE, *_LAYERS_SHUT, "vanishing-through-time", *_END),
+    "vanishing-through-time": ("learning-rate-too-low", *_END),
+    "poor-initialization": (*_STEP_TOO_LARGE, *_LAYERS_SHUT, *_BACKWARD, "learning-rate-too-low", *_END),
+    "learning-rate-too-high": ("gradient-spike", *_BACKWARD, *_LAYERS_SHUT, *_END),
+    "saturated-activation": ("representation-collapse", "learning-rate-too-low", *_END),
+    "dead-units": ("representation-collapse", "vanishing-gradient", "learning-rate-too-low", *_END),
+    "representation-collapse": ("learning-rate-too-low", *_END),
+    "learning-rate-too-low": ("loss-stalled",),
+    "gradient-spike": _END,
+}  # fmt: skip
+_ROOTS = tuple(_LEADS_TO)
+_LEAVES_A_PATH_DEAD = ("vanishing-gradient", "dead-units", "output-loss-mismatch", "unscaled-data", "poor-initialization",
+                       "learning-rate-too-high", "normalization-fault", "accumulating-gradient")  # fmt: skip
+_BY_STEPS = ("learning-rate-too-high", "weight-growth", "no-clipping")
+# Faults of the program, not of the training: they are there from the first step, whenever they are first seen.
+_ALWAYS_THERE = ("accumulating-gradient", "output-loss-mismatch", "unscaled-data")
 
 
 def diagnose(run: Run, signals: Signals | None = None) -> Diagnosis:
@@ -42,8 +71,8 @@ def diagnose(run: Run, signals: Signals | None = None) -> Diagnosis:
         for finding in _ranked(findings)  # a consequence goes away with what leads to it
     ]
     return Diagnosis(
-        _verdict(findings, checks),
-        _headline(findings, checks, run),
+        _verdict(findings, signals),
+        _headline(findings, checks, signals),
         tuple(findings),
         tuple(checks),
         (*run.info.not_observed, *_undefined(signals)),
@@ -52,24 +81,63 @@ def diagnose(run: Run, signals: Signals | None = None) -> Diagnosis:
 
 def _ranked(findings: list[Finding]) -> list[Finding]:
     """The likely root first, each consequence right behind what leads to it."""
-    marked = [replace(finding, follows=_leader(finding, findings)) for finding in findings]
-    leaders = sorted(
-        (finding for finding in marked if finding.follows is None),
-        key=lambda finding: (-SEVERITIES.index(finding.severity), finding.first_step),
-    )
-    ranked = []
+    above: dict[str, str | None] = {}
+    for finding in findings:  # a rule may find several things: it is a root when one of them is
+        reason = _leader(finding, findings)
+        above[finding.rule] = reason if above.get(finding.rule, "") is not None else None
+    marked = [replace(finding, follows=_root(_leader(finding, findings), above)) for finding in findings]
+    leaders = sorted((finding for finding in marked if finding.follows is None), key=_weight)
+    behind = sorted((finding for finding in marked if finding.follows is not None), key=_weight)
+    ranked: list[Finding] = []
     for leader in leaders:
-        ranked += [leader, *(finding for finding in marked if finding.follows == leader.rule)]
+        ranked.append(leader)
+        ranked += [finding for finding in behind if finding.follows == leader.rule and finding not in ranked]
     return ranked
 
 
+def _root(rule: str | None, above: dict[str, str | None]) -> str | None:
+    """What leads to what leads … to this rule's finding."""
+    while rule is not None and above[rule] is not None:
+        rule = above[rule]
+    return rule
+
+
+def _weight(finding: Finding) -> tuple[int, int, int]:
+    """Orders findings that lead: by severity, then by when they began, then the likelier root."""
+    return -SEVERITIES.index(finding.severity), finding.first_step, _place(finding.rule)
+
+
+def _place(rule: str) -> int:
+    return _ROOTS.index(rule) if rule in _ROOTS else len(_ROOTS)
+
+
 def _leader(finding: Finding, findings: list[Finding]) -> str | None:
-    for other in findings:
-        rule, cause = _LEADS_TO.get(other.rule, (None, None))
-        serious = other.severity != "note" and other.first_step <= finding.first_step
-        if finding.rule == rule and serious and (cause is None or finding.causes[0].id == cause):
-            return other.rule
-    return None
+    """The rule of the finding at the root of this one; None when it is a root itself."""
+    above = [other for other in findings if _leads(other, finding)]
+    return min(above, key=lambda other: _place(other.rule)).rule if above else None
+
+
+def _leads(other: Finding, finding: Finding) -> bool:
+    """Whether one finding is the reason for another."""
+    if other.severity == "note" or _place(other.rule) == len(_ROOTS) or other.rule == finding.rule:
+        return False
+    if other.first_step > finding.first_step and other.rule not in _ALWAYS_THERE:
+        return False
+    cause, reason = _first_cause(finding), _first_cause(other)
+    if finding.rule == "untrained-parameter":
+        return cause == "dead-path" and other.rule in _LEAVES_A_PATH_DEAD
+    # gradients along the depth are made by the initialization, unless a rule about it knows better, or by the steps
+    if other.rule == "learning-rate-too-high" and finding.rule in _BACKWARD:
+        return cause in _BY_STEPS
+    if other.rule in _BACKWARD and finding.rule == "learning-rate-too-high":
+        return reason not in _BY_STEPS
+    if "poor-initialization" in (other.rule, finding.rule) and {other.rule, finding.rule} & set(_BACKWARD):
+        return (other.rule == "poor-initialization") == ("symmetric-init" in (cause, reason))
+    return finding.rule in _LEADS_TO[other.rule]
+
+
+def _first_cause(finding: Finding) -> str:
+    return finding.causes[0].id if finding.causes else ""
 
 
 def _suggestions(finding: Finding, signals: Signals) -> tuple[Suggestion, ...]:
@@ -79,7 +147,7 @@ def _suggestions(finding: Finding, signals: Signals) -> tuple[Suggestion, ...]:
     return tuple(remedy.advice(finding, signals) for _, remedy in best[:MOST_SUGGESTIONS])
 
 
-def _verdict(findings: list[Finding], checks: list[Check]) -> VerdictName:
+def _verdict(findings: list[Finding], signals: Signals) -> VerdictName:
     severities = {finding.severity for finding in findings}
     if any(finding.rule == "non-finite" and finding.severity == "error" for finding in findings):
         return "broken"
@@ -87,12 +155,10 @@ def _verdict(findings: list[Finding], checks: list[Check]) -> VerdictName:
         return "unhealthy"
     if "warning" in severities:
         return "watch"
-    if any(check.outcome == "needs-data" for check in checks):
-        return "not-enough-data"
-    return "healthy"
+    return "healthy" if len(signals.steps) >= FIRST_VERDICT else "not-enough-data"
 
 
-def _headline(findings: list[Finding], checks: list[Check], run: Run) -> str:
+def _headline(findings: list[Finding], checks: list[Check], signals: Signals) -> str:
     """One sentence: what, since when, where, why."""
     serious = [finding for finding in findings if finding.severity != "note"]
     if serious:
@@ -102,9 +168,10 @@ def _headline(findings: list[Finding], checks: list[Check], run: Run) -> str:
         then = "" if end is first else f" {end.message.split(';')[0]}."
         return f"{first.message}{since}.{then}"
     waiting = [check for check in checks if check.outcome == "needs-data"]
-    if waiting:
+    if waiting and len(signals.steps) < FIRST_VERDICT:
         return f"Not enough data yet: {waiting[0].rule} {waiting[0].reason}."
-    last = int(run.steps["step"][-1]) if len(run.steps) else 0
+    steps = signals.run.steps["step"]
+    last = int(steps[-1]) if len(steps) else 0
     notes = f" {len(findings)} note{'s' * (len(findings) > 1)}." if findings else ""
     blind = sum(check.outcome == "not-applicable" for check in checks)
     but = f" {blind} of {len(rules())} checks could not look." if blind else ""

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from gradscope.catalogue import rules
-from gradscope.diagnosis import MOST_SUGGESTIONS, diagnose
-from gradscope.records import SEVERITIES, STEP, SUMMARY_ROW, NotObserved, Run, RunInfo
+from gradscope.diagnosis import MOST_SUGGESTIONS, _leads, _ranked, diagnose
+from gradscope.records import SEVERITIES, STEP, SUMMARY_ROW, Cause, Finding, NotObserved, Run, RunInfo, Severity
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.store import read_run
 from tests.conftest import write_run
@@ -175,6 +175,83 @@ def test_the_worst_comes_first(run: Callable[[], Run]) -> None:
     leading = [finding for finding in diagnose(run()).findings if finding.follows is None]
     places = [(-SEVERITIES.index(finding.severity), finding.first_step) for finding in leading]
     assert places == sorted(places)
+
+
+def found(rule: str, cause: str, first_step: int = 0, severity: Severity = "error") -> Finding:
+    """A finding of a rule."""
+    why = (Cause(cause, 0.9, "a reason"),)
+    return Finding(rule, severity, ("a",), first_step, 9, "Something", causes=why)
+
+
+@pytest.mark.parametrize(
+    ("root", "others"),
+    [
+        (
+            found("accumulating-gradient", "gradient-not-zeroed", 1),
+            [found("learning-rate-too-high", "learning-rate-too-high", 0), found("non-finite", "no-clipping", 5)],
+        ),
+        (
+            found("unscaled-data", "unscaled-input", 0, "warning"),
+            [found("dead-units", "dead-path", 2), found("loss-stalled", "dead-path", 8)],
+        ),
+        (
+            found("learning-rate-too-high", "learning-rate-too-high", 3),
+            [
+                found("exploding-gradient", "learning-rate-too-high", 3),
+                found("dead-units", "learning-rate-too-high", 4),
+                found("untrained-parameter", "dead-path", 5),
+            ],
+        ),
+        (
+            found("exploding-gradient", "init-too-large"),
+            [
+                found("learning-rate-too-high", "learning-rate-too-high"),
+                found("poor-initialization", "init-too-large"),
+                found("saturated-activation", "init-too-large"),
+            ],
+        ),
+        (
+            found("poor-initialization", "symmetric-init"),
+            [found("vanishing-gradient", "init-too-small"), found("loss-stalled", "symmetric-init", 7)],
+        ),
+        (
+            found("vanishing-gradient", "activation-contracts"),
+            [found("untrained-parameter", "dead-path"), found("representation-collapse", "activation-contracts")],
+        ),
+    ],
+    ids=lambda item: item.rule if isinstance(item, Finding) else "",
+)
+def test_one_sickness_is_one_story(root: Finding, others: list[Finding]) -> None:
+    """However the findings of one sickness are ordered, the first link of the chain leads and all others follow it."""
+    for findings in ([root, *others], [*others, root]):
+        leading, *following = _ranked(findings)
+        assert (leading.rule, leading.follows) == (root.rule, None)
+        assert {finding.follows for finding in following} == {root.rule}
+        assert len(following) == len(others)
+
+
+def test_a_consequence_of_a_consequence_follows_the_root() -> None:
+    """A loss that stalls for layers that died for a step too long hangs under the learning rate."""
+    findings = [
+        found("loss-stalled", "dead-path", 9),
+        found("dead-units", "learning-rate-too-high", 4),
+        found("learning-rate-too-high", "learning-rate-too-high", 2),
+    ]
+    assert [finding.follows for finding in _ranked(findings)] == [None, *["learning-rate-too-high"] * 2]
+
+
+def test_a_note_leads_to_nothing() -> None:
+    """What is harmless by itself is not the reason for what is not."""
+    findings = [found("gradient-spike", "no-clipping", 1, "note"), found("loss-stalled", "learning-rate-too-low", 5)]
+    assert {finding.follows for finding in _ranked(findings)} == {None}
+
+
+def test_no_two_rules_are_each_others_reason() -> None:
+    """Whatever the causes, of two findings of one step one leads to the other at most."""
+    causes = ("init-too-large", "symmetric-init", "learning-rate-too-high", "dead-path")
+    findings = [found(rule, cause) for rule in rules() for cause in causes]
+    both = [(a.rule, b.rule) for a in findings for b in findings if _leads(a, b) and _leads(b, a)]
+    assert both == []
 
 
 # suggestions

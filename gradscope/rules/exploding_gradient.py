@@ -12,6 +12,7 @@ from gradscope.records import Cause, Evidence, Finding, Severity
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
+from gradscope.signals.before import what_changed
 from gradscope.signals.loss import squared_error
 from gradscope.signals.mechanisms import sentence, shares, totals
 
@@ -134,7 +135,9 @@ class ExplodingGradient(Rule):
             )
             causes.append(Cause("activation-saturates", 0.4, why))
         if late:
-            causes.append(Cause("learning-rate-too-high", 0.5, "it was not so at the first recorded steps: it grew"))
+            changed = what_changed(signals, int(signals.steps[column]))
+            why = "; ".join(["it was not so at the first recorded steps: it grew", *changed])
+            causes.append(Cause("learning-rate-too-high", 0.6 if changed else 0.5, why))
         return sorted(causes, key=lambda cause: -cause.confidence)
 
     def _as_a_whole(self, signals: Signals) -> Finding | None:
@@ -171,7 +174,8 @@ class ExplodingGradient(Rule):
             causes.append(Cause("unscaled-target", 0.9, why))
         if what != "too far":
             kind = signals.run.info.optimizers[0].kind if signals.run.info.optimizers else "the optimizer"
-            why = f"{kind}'s step was larger than the weights bear"
+            changed = what_changed(signals, int(signals.steps[column]))
+            why = "; ".join([f"{kind}'s step was larger than the weights bear", *changed])
             causes.append(Cause("learning-rate-too-high", 0.3 if unscaled else 0.8, why))
             causes.append(Cause("no-clipping", 0.25, "nothing bounds the length of a step"))
         heads = [signals.sites[head].path for head in signals.run.info.heads]

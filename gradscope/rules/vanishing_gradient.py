@@ -12,6 +12,7 @@ from gradscope.records import Cause, Check, Evidence, Finding
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
+from gradscope.signals.before import what_changed
 from gradscope.signals.mechanisms import CONTRACTING, Share, longest_chain, sentence, shares, totals
 
 
@@ -139,6 +140,9 @@ class VanishingGradient(Rule):
                 continue
             name = "weight-growth" if late and cause == "activation-saturates" else cause
             causes.append(Cause(name, round(min(0.95, amount / everything), 2), _why(name, amount, found, explanation)))
+        if late:
+            came = ["it was not so at the first recorded steps: it came with training"]
+            causes.append(Cause("learning-rate-too-high", 0.5, "; ".join(came + what_changed(signals, first_step))))
         chain = longest_chain(signals)
         if chain >= self.deep.value:
             why = f"{chain} layers with weights follow one another without a skip connection; every loss multiplies"
