@@ -23,7 +23,8 @@ _LEADS_TO: dict[str, tuple[str, ...]] = {
     "accumulating-gradient": (*_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT, *_END),
     "output-loss-mismatch": (*_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT, "learning-rate-too-low", *_END),
     "untrained-parameter": ("learning-rate-too-low", *_END),
-    "unscaled-data": (*_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT, "poor-initialization", "learning-rate-too-low", *_END),
+    "unscaled-data": ("normalization-fault", "poor-initialization", *_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT,
+                      "learning-rate-too-low", *_END),
     "precision-loss": ("learning-rate-too-low", *_END),
     "normalization-fault": (*_STEP_TOO_LARGE, *_BACKWARD, *_LAYERS_SHUT, *_END),
     "dropout-fault": (*_STEP_TOO_LARGE, "representation-collapse", "learning-rate-too-low", *_END),
@@ -125,7 +126,8 @@ def _leads(other: Finding, finding: Finding) -> bool:
         return False
     cause, reason = _first_cause(finding), _first_cause(other)
     if finding.rule == "untrained-parameter":
-        return cause == "dead-path" and other.rule in _LEAVES_A_PATH_DEAD
+        dead = cause == "dead-path" and other.rule in _LEAVES_A_PATH_DEAD
+        return dead or (cause == "output-activation" and other.rule == "output-loss-mismatch")
     # gradients along the depth are made by the initialization, unless a rule about it knows better, or by the steps
     if other.rule == "learning-rate-too-high" and finding.rule in _BACKWARD:
         return cause in _BY_STEPS

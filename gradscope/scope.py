@@ -159,7 +159,10 @@ def watch(
             is changed". Call `watch` before the first compiled call.
         resume: go on with the run in `run_dir`, behind the last step that it holds, as a training does that starts again
             from its checkpoint; without a run there, a new one begins.
-        on_finding, on_non_finite, dashboard: not built yet, see `NotYet`.
+        on_non_finite: "locate" runs a step again whose loss or gradients are NaN or Inf, before its update, and says which
+            operation on which line made the first of them. Changes nothing either, but waits for the device at every
+            step and keeps what the model was given until the step ends.
+        on_finding, dashboard: not built yet, see `NotYet`.
 
     Raises:
         NothingToWatch: the model has no parameters, or they are on the meta device.
@@ -184,15 +187,11 @@ def watch(
     """
     if os.environ.get("GRADSCOPE", "").lower() == "off":
         return Scope(None, None)
-    _refuse_what_is_not_built(
-        on_finding=on_finding is not None,
-        on_non_finite=on_non_finite is not None,
-        dashboard=dashboard,
-    )
+    _refuse_what_is_not_built(on_finding=on_finding is not None, dashboard=dashboard)
     if resume and run_dir is None:
         raise WatchError("resume=True goes on with a run: say which, with run_dir=.")
     optimizers = _optimizers(optimizer)
-    _check(model, optimizers, every, overhead, compiled)
+    _check(model, optimizers, every, overhead, compiled, on_non_finite)
     model, rank = unwrapped(model), this_rank()
     earlier = _SCOPES.get(model)
     if earlier is not None and earlier._recorder is not None and earlier._recorder.recording:
@@ -205,7 +204,7 @@ def watch(
         folder = _new_folder(model_name(model), rank)
     else:
         folder = Path(run_dir) if resume else restarted(Path(run_dir))
-    options = Options(every, overhead, include, exclude, exact, compiled, resume)
+    options = Options(every, overhead, include, exclude, exact, compiled, resume, on_non_finite == "locate")
     info, part = _info(model, optimizers, folder, options, rank), part_folder(folder, rank.number)
     info, first_step = take_up(info, folder, part, model) if resume else (info, 0)
     recorder = Recorder(model, optimizers, criterion, part, info, options, _scaler(scaler), first_step)
@@ -254,7 +253,12 @@ def _scaler(given: Any) -> Any:
 
 
 def _check(
-    model: nn.Module, optimizers: list[torch.optim.Optimizer], every: object, overhead: float, compiled: str
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    every: object,
+    overhead: float,
+    compiled: str,
+    on_non_finite: object,
 ) -> None:
     """Refuses what cannot be watched, with the reason and what to do."""
     if not isinstance(model, nn.Module):
@@ -274,6 +278,8 @@ def _check(
         raise WatchError(f'every= must be "auto" or a whole number of steps of 1 or more; it is {every!r}.')
     if compiled not in ("boundary", "full"):
         raise WatchError(f'compiled= is "boundary" or "full"; it is {compiled!r}.')
+    if on_non_finite not in (None, "locate"):
+        raise WatchError(f'on_non_finite= is "locate" or None; it is {on_non_finite!r}.')
     if not 0 < overhead <= 1:
         raise WatchError(f"overhead= is a share of the training's time in (0, 1]; it is {overhead!r}.")
     known = {id(parameter) for parameter in parameters}

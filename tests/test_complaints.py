@@ -167,9 +167,9 @@ def with_fault(fault: Any) -> Training:
     return training
 
 
-def finding_of(training: Training, folder: Path) -> tuple[Finding, Run]:
+def finding_of(training: Training, folder: Path, **options: Any) -> tuple[Finding, Run]:
     """What the rule about NaN and Inf says after five steps."""
-    with with_gradscope(training, folder, every=1):
+    with with_gradscope(training, folder, every=1, **options):
         for _ in range(5):
             training.step()
     run = gradscope.read_run(folder)
@@ -194,6 +194,21 @@ def test_pytorch_160016_86362_43405_the_origin_is_named_in_both_directions(name:
     assert finding.layers[0] == "3"
     assert f" {kind} " in finding.message
     assert f"it began in the {where} of layer 3" in finding.message
+
+
+OPERATIONS = {"NaN in the forward pass": "log", "NaN in the backward pass": "sqrt", "Inf in the backward pass": "sqrt"}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_pytorch_160016_86362_43405_the_operation_and_its_line_are_named(name: str, tmp_path: Path) -> None:
+    """With `on_non_finite="locate"` the finding names the very operation and the line that it stands on."""
+    fault, _, where = FAULTS[name]
+    finding, _ = finding_of(with_fault(fault), tmp_path / "run", on_non_finite="locate")
+    line = fault.__code__.co_firstlineno
+    assert (finding.first_step, finding.layers[0]) == (3, "3")
+    assert (
+        f"it began in the {where} of layer 3: {OPERATIONS[name]} at tests/test_complaints.py:{line}" in finding.message
+    )
 
 
 def test_pytorch_31855_tensorboard_87_tensorflow_5276_no_histogram_dies_or_lies(tmp_path: Path) -> None:

@@ -481,7 +481,7 @@ def test_averaged_copies_are_not_recorded(tmp_path: Path) -> None:
             average(images[:64]).sum().backward()
     run = gradscope.read_run(tmp_path / "run")
     assert run.steps["forwards"].tolist() == [1, 1, 1]
-    assert set(run.summaries["count"][run.summaries["quantity"] == 0]) <= {64 * 64, 64 * 10}
+    assert set(run.summaries["count"][run.summaries["quantity"] == 0]) <= {64 * 64, 64 * 10, 64}  # and the labels
 
 
 # between recorded steps

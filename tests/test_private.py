@@ -91,3 +91,93 @@ def test_transforms_are_known() -> None:
         torch.func.jvp(function, (torch.ones(2),), (torch.ones(2),))
     function(torch.ones(2))
     assert seen == [False, True, True, False]
+
+
+def test_what_a_node_saved_is_read_unless_it_is_packed_changed_or_freed() -> None:
+    """It comes without history; None when somebody's hooks hold it, after a change, after the backward."""
+    x = torch.randn(3, requires_grad=True)
+    y = torch.relu(x)
+    saved = private.unchanged_saved_tensor(y.grad_fn, "result")
+    assert saved is not None
+    assert torch.equal(saved, y)
+    assert not saved.requires_grad
+    assert private.unchanged_saved_tensor(y.grad_fn, "self") is None
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: 1 / 0):
+        packed = torch.relu(x)
+    assert private.unchanged_saved_tensor(packed.grad_fn, "result") is None
+    changed = torch.relu(x)
+    node = changed.grad_fn
+    changed.add_(1.0)
+    assert private.unchanged_saved_tensor(node, "result") is None
+    y.sum().backward()
+    assert private.unchanged_saved_tensor(y.grad_fn, "result") is None
+
+
+def test_nodes_are_numbered_as_they_are_made() -> None:
+    """The number of the node that was made last is that of the youngest node of the graph."""
+    x = torch.ones(2, requires_grad=True)
+    first = x * 2
+    assert private.number_of(first.grad_fn) == private.latest_node()
+    second = first.exp()
+    assert private.number_of(second.grad_fn) == private.latest_node() == private.number_of(first.grad_fn) + 1
+
+
+def test_the_tensors_that_a_node_keeps() -> None:
+    """By name: a division keeps its divisor, an exponential its result."""
+    x = torch.full((2,), 3.0, requires_grad=True)
+    assert private.saved_tensors((x / x).grad_fn)["other"].tolist() == [3, 3]
+    assert list(private.saved_tensors(x.exp().grad_fn)) == ["result"]
+
+
+def test_a_dispatch_mode_sees_what_autograd_is_made_of() -> None:
+    """The operations below autograd, in order."""
+    seen: list[str] = []
+
+    class Mode(private.DispatchMode):  # type: ignore[misc, valid-type]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    with Mode():
+        torch.ones(2).mul(2).exp()
+    assert seen[-2:] == ["aten.mul.Tensor", "aten.exp.default"]
+
+
+def test_hooks_are_left_out_of_a_copy_of_a_modules_attributes() -> None:
+    """The user's hooks go, torch's own stay, and the module itself is as it was."""
+    module = nn.Linear(2, 2)
+    module.register_forward_hook(lambda *_: None)
+    module.register_forward_pre_hook(lambda *_: None)
+    lazy = nn.LazyLinear(2)
+    for each, left in ((module, 2), (lazy, 0)):
+        before = len(each._forward_pre_hooks)
+        attributes = {name: value.copy() if isinstance(value, dict) else value for name, value in vars(each).items()}
+        assert private.leave_out_hooks(attributes) == left
+        assert len(each._forward_pre_hooks) == before == 1
+    assert not attributes["_compiled_call_impl"]
+    assert len(attributes["_forward_pre_hooks"]) == 1
+
+
+def test_what_a_node_keeps_can_be_read() -> None:
+    """The tensors and numbers that a loss keeps for its backward, with negative dimensions, and shapes in the forward."""
+    logits = torch.randn(4, 3, requires_grad=True) * 2
+    target = torch.tensor([0, 1, 2, 0])
+    node = nn.functional.nll_loss(logits.log_softmax(-1), target).grad_fn
+    kept = private.saved_tensor(node, "target")
+    assert kept is not None
+    assert kept.tolist() == [0, 1, 2, 0]
+    assert private.saved_tensor(node, "weight") is None
+    assert private.saved_number(node, "ignore_index") == -100
+    softmax = node.next_functions[0][0]  # type: ignore[union-attr]
+    assert private.saved_number(softmax, "dim") == -1
+    assert private.shape_at(softmax, 0) == (4, 3)
+    indexed = logits[torch.arange(4), target].grad_fn
+    assert private.saved_tensor(indexed, "indices") is not None
+
+
+def test_what_hooks_packed_is_not_unpacked() -> None:
+    """A saved tensor that somebody's hooks have packed is left as it is."""
+    logits = torch.randn(4, 3, requires_grad=True) * 2
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+        loss = nn.functional.nll_loss(logits, torch.tensor([0, 1, 2, 0]))
+    assert private.saved_tensor(loss.grad_fn, "target") is None

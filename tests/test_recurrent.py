@@ -126,7 +126,7 @@ def linear_rnn(factor: float) -> nn.Module:
 @pytest.mark.parametrize("factor", [1.0, 0.5])
 @pytest.mark.parametrize("length", [20, 100])
 def test_t25_a_linear_rnn_multiplies_by_its_weights(factor: float, length: int, tmp_path: Path) -> None:
-    """With orthogonal recurrent weights the profile is flat; times one half it is 0.5^k, over float32's range too."""
+    """T25: with orthogonal recurrent weights the profile is flat; times one half it is 0.5^k, over float32's range too."""
     torch.manual_seed(0)
     model = linear_rnn(factor)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)

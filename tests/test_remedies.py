@@ -19,7 +19,7 @@ from gradscope.records import Cause, Evidence, Finding, Run
 from gradscope.remedies import Remedy
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.signals import Signals
-from tests.test_rules import CAUSES
+from tests.test_rules import CAUSES, RULES
 
 # The ids that the design promises.
 REMEDIES = [
@@ -49,10 +49,10 @@ RUNS = {
 ALL_REMEDIES = [pytest.param(remedy, id=identity) for identity, remedy in remedies().items()]
 
 
-def finding_with(cause: str, evidence: float = 1e-5) -> Finding:
+def finding_with(cause: str, evidence: float = 1e-5, rule: str = "vanishing-gradient") -> Finding:
     """A finding of one cause."""
     return Finding(
-        "vanishing-gradient",
+        rule,
         "error",
         ("a", "b"),
         0,
@@ -131,11 +131,21 @@ def test_the_code_runs_where_it_is_pasted(remedy: Remedy, run: Run) -> None:
 def test_a_remedy_suits_what_it_cures(remedy: Remedy) -> None:
     """It fits a finding by the confidence of each cause times how well it cures that, summed; else not at all."""
     (first, strength), *_ = remedy.cures.items()
+    rule = remedy.only_for.get(first, ("vanishing-gradient",))[0]
     other = next(cause for cause in CAUSES if cause not in remedy.cures)
-    assert remedy.suits(finding_with(first)) == pytest.approx(0.9 * strength)
-    assert remedy.suits(finding_with(other)) == 0
-    both = replace(finding_with(first), causes=(Cause(first, 0.5, ""), Cause(first, 0.25, ""), Cause(other, 1.0, "")))
-    assert remedy.suits(both) == pytest.approx(0.75 * strength)
+    assert remedy.suits(finding_with(first, rule=rule)) == pytest.approx(0.9 * strength)
+    assert remedy.suits(finding_with(other, rule=rule)) == 0
+    causes = (Cause(first, 0.5, ""), Cause(first, 0.25, ""), Cause(other, 1.0, ""))
+    assert remedy.suits(replace(finding_with(first, rule=rule), causes=causes)) == pytest.approx(0.75 * strength)
+
+
+@pytest.mark.parametrize("remedy", ALL_REMEDIES)
+def test_a_remedy_for_some_rules_is_for_no_other(remedy: Remedy) -> None:
+    """A cause that many rules name is cured in the findings of those rules alone that the remedy is made for."""
+    for cause, rules_ in remedy.only_for.items():
+        assert cause in remedy.cures
+        assert set(rules_) <= set(RULES)
+        assert remedy.suits(finding_with(cause, rule="unequal-replicas")) == 0
 
 
 def test_every_cause_that_a_rule_names_has_a_cure() -> None:
@@ -258,3 +268,59 @@ def test_skip_connections_go_around_blocks() -> None:
     exec(advice("skip-connection", "depth-without-skip", SIGMOID)[1], scope)
     block = scope["Residual"](nn.Identity())  # type: ignore[operator]
     assert block(torch.ones(2)).tolist() == [2, 2]
+
+
+def test_a_unit_that_died_gets_a_slope_on_its_closed_side() -> None:
+    """Against dead units the swap is for LeakyReLU, and leaves every other layer as it is."""
+    finding = finding_with("dead-path", rule="dead-units")
+    scope = namespace()
+    model = scope["model"]
+    assert isinstance(model, nn.Sequential)
+    model[1] = nn.ReLU()
+    exec(remedies()["activation-swap"].advice(finding, Signals(RUNS["convolution"])).code, scope)
+    assert [type(module).__name__ for module in model] == ["Linear", "LeakyReLU", "Linear", "Tanh", "Linear"]
+
+
+def test_normalisation_of_a_batch_becomes_one_of_groups_of_channels() -> None:
+    """Each BatchNorm is replaced by a GroupNorm that its channels can be divided among."""
+    scope = namespace()
+    scope["model"] = model = nn.Sequential(nn.Conv2d(1, 12, 3), nn.BatchNorm2d(12), nn.Sequential(nn.BatchNorm2d(7)))
+    finding = finding_with("dead-path", rule="normalization-fault")
+    exec(remedies()["layer-norm"].advice(finding, Signals(SIGMOID)).code, scope)
+    assert [(module.num_groups, module.num_channels) for module in (model[1], model[2][0])] == [(4, 12), (1, 7)]  # type: ignore[union-attr]
+
+
+def test_forget_gates_start_open() -> None:
+    """The forget quarter of the input bias is 3, the rest as torch drew it."""
+    scope = namespace()
+    exec(advice("gated-recurrence", "long-backprop-chain", SIGMOID)[1], scope)
+    lstm = scope["lstm"]
+    assert isinstance(lstm, nn.LSTM)
+    assert lstm.bias_ih_l0[4:8].tolist() == [3.0] * 4
+    assert lstm.bias_ih_l0[:4].abs().max() < 1
+    assert lstm.bias_ih_l0[8:].abs().max() < 1
+
+
+def test_dropout_is_lowered_never_raised() -> None:
+    """0.9 becomes 0.2; 0.1 stays."""
+    scope = namespace()
+    scope["model"] = model = nn.Sequential(nn.Dropout(0.9), nn.Dropout2d(0.1))
+    finding = finding_with("dead-path", rule="dropout-fault")
+    exec(remedies()["lower-dropout"].advice(finding, Signals(SIGMOID)).code, scope)
+    assert [module.p for module in model] == [0.2, 0.1]
+
+
+def test_a_scaled_residual_starts_as_the_identity() -> None:
+    """x + 0 · F(x)."""
+    scope = namespace()
+    exec(advice("residual-scaling", "norm-at-init", SIGMOID)[1], scope)
+    block = scope["ScaledResidual"](nn.Linear(2, 2))  # type: ignore[operator]
+    assert block(torch.ones(2)).tolist() == [1, 1]
+
+
+def test_residual_scaling_suits_what_grew_through_sums() -> None:
+    """The evidence decides, not the cause, which a plain stack of layers shares."""
+    plain = finding_with("init-too-large", rule="poor-initialization")
+    summed = replace(plain, evidence=(Evidence("growth through residual sums", 4e3),))
+    remedy = remedies()["residual-scaling"]
+    assert (remedy.suits(plain), remedy.suits(summed)) == (0, 1)

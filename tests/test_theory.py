@@ -1,4 +1,4 @@
-"""What GradScope measures, beside what theory says it must: THEORY.md, row by row."""
+"""Rows T1 to T9 and T32: what one layer does, by its weights and its activation, to signal and gradient."""
 
 from __future__ import annotations
 
@@ -9,99 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-import gradscope
-from gradscope.diagnosis import diagnose
-from gradscope.records import Run
-from gradscope.signals import Signals
-
-WIDTH, INPUTS, DRAWS = 500, 64, 10
-WITHIN = 0.02  # of a ratio: a wide-net law holds up to 1/√(width x inputs x draws)
-
-Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-
-
-def gauss(function: Function, variance: float = 1.0) -> float:
-    """E[f(z)] for z ~ N(0, variance), by quadrature on a grid fine enough for kinks."""
-    z = np.linspace(-12, 12, 8_000)
-    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    return float(np.trapezoid(function(z * math.sqrt(variance)) * density, z))
-
-
-def slope(activation: nn.Module) -> Function:
-    """The derivative of an activation, from autograd."""
-
-    def derivative(z: NDArray[np.float64]) -> NDArray[np.float64]:
-        at = torch.from_numpy(z).requires_grad_()
-        (slopes,) = torch.autograd.grad(activation(at).sum(), at)
-        return slopes.numpy()
-
-    return derivative
-
-
-def value(activation: nn.Module) -> Function:
-    """An activation as a function of numpy arrays."""
-    return lambda z: activation(torch.from_numpy(z)).numpy()
-
-
-def fixed_point(activation: nn.Module, weight_variance: float, bias_variance: float) -> tuple[float, float]:
-    """Mean field: the variance q* of pre-activations that a deep network settles at, and χ1 = σw² E[φ'²] there."""
-    q, phi = 1.0, value(activation)
-    for _ in range(100):
-        q = weight_variance * gauss(lambda z: phi(z) ** 2, q) + bias_variance
-    return q, weight_variance * gauss(lambda z: slope(activation)(z) ** 2, q)
-
-
-def draw(model: nn.Module, weight_variance: float, bias_variance: float = 0.0) -> None:
-    """W ~ N(0, σw²/n_in), b ~ N(0, σb²), for every Linear of a model."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=math.sqrt(weight_variance / module.in_features))
-            nn.init.normal_(module.bias, std=math.sqrt(bias_variance))
-
-
-def measure(
-    folder: Path,
-    model: nn.Module,
-    redraw: Callable[[nn.Module], object],
-    *,
-    draws: int = DRAWS,
-    inputs: torch.Tensor | None = None,
-) -> Signals:
-    """One recorded step for each of several draws of the weights, with a random gradient at the output."""
-    torch.manual_seed(0)
-    with gradscope.watch(model, run_dir=folder, every=1) as scope:
-        for _ in range(draws):
-            redraw(model)
-            fed = torch.randn(INPUTS, WIDTH) if inputs is None else inputs
-            output = model(fed)
-            output.backward(torch.randn_like(output))
-            scope.step()
-            model.zero_grad()
-    return Signals(gradscope.read_run(folder))
-
-
-def chain(depth: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
-    """`depth` square layers, each followed by its activation."""
-    return nn.Sequential(
-        *(nn.Sequential(nn.Linear(WIDTH, WIDTH), activation()) for _ in range(depth)), nn.Linear(WIDTH, WIDTH)
-    )
-
-
-def per_layer(signals: Signals, series: NDArray[np.float64], first: int, last: int) -> float:
-    """The factor from one block's Linear to the next, as a geometric mean over draws and layers `first` to `last`."""
-    ends = series[[signals.site(f"{first}.0"), signals.site(f"{last}.0")]]
-    return float(np.exp(np.log(ends[1] / ends[0]).mean() / (last - first)))
-
-
-def backward_ratio(signals: Signals, first: int, last: int) -> float:
-    """ρ_b = ‖∂L/∂h_l‖ / ‖∂L/∂h_{l+1}‖."""
-    return 1 / per_layer(signals, signals.backward_gain, first, last)
-
-
-# T1, T2: ReLU
+from tests.theory import (
+    WITHIN,
+    at,
+    backward_ratio,
+    chain,
+    contraction,
+    draw,
+    feed,
+    fixed_point,
+    gauss,
+    measure,
+    per_layer,
+    slope,
+    value,
+    variance_after,
+)
 
 
 @pytest.mark.parametrize(
@@ -150,28 +75,111 @@ def test_t2_torchs_default_passes_on_one_over_root_three_without_contraction(tmp
     assert backward_ratio(signals, 0, 7) == pytest.approx(1 / math.sqrt(3), rel=WITHIN)
 
 
-# T5, T8: mean field
+@pytest.mark.parametrize(("width", "ratio", "draws"), [(5, 0.04564, 120), (64, 0.16330, 20), (128, 0.2309, 10)])
+def test_t3_uniform_weights_of_fixed_range_depend_on_the_width(
+    width: int, ratio: float, draws: int, tmp_path: Path
+) -> None:
+    """T3: Keras' RandomUniform(±.05) has variance .01/12 at any width n: a ReLU layer passes on √(n·.01/24)."""
 
-TANH = [  # σw², σb², q*, χ1, √χ1 as published
-    (1.0, 0.05, 0.1936, 0.7590, 0.8712),
-    (1.3, 0.05, 0.3153, 0.8802, 0.9382),
-    (2.0, 0.05, 0.7218, 1.0477, 1.0236),
-    (4.0, 0.05, 2.195, 1.3424, 1.1586),
+    def redraw(model: nn.Module) -> None:
+        draw(model, 0.0)
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.uniform_(module.weight, -0.05, 0.05)
+
+    model = chain(3, nn.ReLU, width)
+    signals = measure(tmp_path / "run", model, redraw, draws=draws, inputs=lambda: torch.randn(256, width))
+    squares = (at(signals, signals.norm("activation_gradient"), "0.0", "3") ** 2).mean(1)  # narrow: no law for one draw
+    assert math.sqrt(squares[0] / squares[1]) ** (1 / 3) == pytest.approx(ratio, rel=WITHIN)
+
+
+def test_t4_half_of_all_relus_are_active_at_the_start(tmp_path: Path) -> None:
+    """T4: symmetric weights without biases leave half of the ReLU outputs at exactly 0, and half of the slopes at 1."""
+    signals = measure(tmp_path / "run", chain(4, nn.ReLU), lambda model: draw(model, 2.0), draws=5, exact=True)
+    paths = [f"{layer}.1" for layer in range(4)]
+    np.testing.assert_allclose(at(signals, signals.share("activation", "zeros"), *paths).mean(1), 0.5, atol=0.015)
+    np.testing.assert_allclose(at(signals, signals.rms("slope"), *paths).mean(1) ** 2, 0.5, atol=0.015)
+
+
+TANH = [  # σw², σb², q*, χ1, √χ1 and how deep a network may be, ξ = -1/ln χ1; the others are chaos
+    (0.5, 0.05, 0.0876, 0.4320, 0.6573, 1.19),
+    (1.0, 0.05, 0.1936, 0.7590, 0.8712, 3.63),
+    (1.3, 0.05, 0.3153, 0.8802, 0.9382, 7.83),
+    (1.7, 0.05, 0.5331, 0.9867, 0.9934, 74.9),
+    (2.0, 0.05, 0.7218, 1.0477, 1.0236, math.inf),
+    (2.5, 0.05, 1.064, 1.1335, 1.0647, math.inf),
+    (4.0, 0.05, 2.195, 1.3424, 1.1586, math.inf),
+    (1.5, 0.0, 0.2869, 1.0406, 1.0201, math.inf),
+    (2.0, 0.0, 0.6180, 1.1055, 1.0514, math.inf),
+    (4.0, 0.0, 2.121, 1.3627, 1.1673, math.inf),
 ]
 
 
-@pytest.mark.parametrize(("weight_variance", "bias_variance", "q", "chi", "ratio"), TANH)
+@pytest.mark.parametrize(("weights", "biases", "q", "chi", "ratio", "length"), TANH)
 def test_t5_deep_tanh_follows_mean_field(
-    weight_variance: float, bias_variance: float, q: float, chi: float, ratio: float, tmp_path: Path
+    weights: float, biases: float, q: float, chi: float, ratio: float, length: float, tmp_path: Path
 ) -> None:
     """T5: pre-activations settle at q*, and each tanh layer passes on √χ1 of the gradient: order and chaos alike."""
-    solved = fixed_point(nn.Tanh(), weight_variance, bias_variance)
+    solved = fixed_point(nn.Tanh(), weights, biases)
     assert solved == pytest.approx((q, chi), rel=5e-4)
     assert math.sqrt(chi) == pytest.approx(ratio, abs=1e-4)
-    signals = measure(tmp_path / "run", chain(12, nn.Tanh), lambda model: draw(model, weight_variance, bias_variance))
-    assert backward_ratio(signals, 4, 11) == pytest.approx(ratio, rel=WITHIN)
-    squares = signals.rms("activation")[[signals.site(f"{layer}.0") for layer in range(4, 12)]] ** 2
+    assert (-1 / math.log(solved[1]) if chi < 1 else math.inf) == pytest.approx(length, rel=5e-3)
+    start = math.sqrt((q - biases) / weights)  # inputs for which the first layer is at q* already
+    signals = measure(
+        tmp_path / "run",
+        chain(10, nn.Tanh),
+        lambda model: draw(model, weights, biases),
+        draws=6,
+        inputs=lambda: start * feed(),
+    )
+    assert backward_ratio(signals, 1, 9) == pytest.approx(ratio, rel=WITHIN)
+    squares = at(signals, signals.rms("activation"), *(f"{layer}.0" for layer in range(10))) ** 2
     assert squares.mean() == pytest.approx(q, rel=2 * WITHIN)
+
+
+def test_t6_between_order_and_chaos_the_gradient_is_kept(tmp_path: Path) -> None:
+    """T6: with σb² = .05 tanh keeps the gradient's norm at σw² = 1.76, and nowhere else."""
+
+    def solved(weights: float) -> float:
+        return fixed_point(nn.Tanh(), weights, 0.05)[1]
+
+    assert solved(1.76095) == pytest.approx(1, abs=1e-5)
+
+    def growth(weights: float) -> float:
+        folder = tmp_path / f"{weights}"
+        return math.log(
+            backward_ratio(measure(folder, chain(12, nn.Tanh), lambda model: draw(model, weights, 0.05)), 3, 11)
+        )
+
+    ordered, chaotic = growth(1.5), growth(2.0)
+    assert ordered < 0 < chaotic
+    assert 1.5 + 0.5 * ordered / (ordered - chaotic) == pytest.approx(1.76, rel=3 * WITHIN)
+
+
+def test_t7_critical_tanh_loses_the_gradient_by_a_power_of_depth(tmp_path: Path) -> None:
+    """T7: with σw = 1 and no biases q_l ≈ 1/(2l) and the squared gradient falls as 1/depth, not exponentially."""
+    q = {0: 1.0}
+    for layer in range(200):
+        q[layer + 1] = variance_after(nn.Tanh(), 1.0, 0.0, q[layer])
+    assert [2 * layer * q[layer] for layer in (20, 40, 200)] == pytest.approx([1.036, 1.025, 1.008], abs=1e-3)
+    kept = {layer: contraction(nn.Tanh(), 1.0, q[layer]) for layer in range(8, 200)}
+    for first, last in ((8, 32), (50, 200)):
+        squared = math.prod(kept[layer] for layer in range(first, last))
+        assert squared == pytest.approx(first / last, rel=0.06)
+
+    width = 256
+    signals = measure(
+        tmp_path / "run",
+        chain(32, nn.Tanh, width),
+        lambda model: draw(model, 1.0),
+        draws=24,
+        inputs=lambda: torch.randn(16, width),
+    )
+    activations = (at(signals, signals.rms("activation"), "8.0", "16.0", "31.0") ** 2).mean(1)
+    assert activations == pytest.approx([q[8], q[16], q[31]], rel=0.1)
+    gradients = (at(signals, signals.norm("activation_gradient"), "8.0", "16.0", "31.0") ** 2).mean(1)
+    # the head sees 32/33 of what a next layer would
+    assert gradients[:2] / gradients[2] == pytest.approx([8 / 31, 16 / 31], rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -184,162 +192,42 @@ def test_t8_deep_sigmoid_contracts(
     solved_q, solved_chi = fixed_point(nn.Sigmoid(), weight_variance, 0.0)
     assert solved_q == pytest.approx(q or solved_q, rel=5e-4)
     assert solved_chi == pytest.approx(chi, rel=5e-4)
-    signals = measure(tmp_path / "run", chain(8, nn.Sigmoid), lambda model: draw(model, weight_variance))
+    signals = measure(tmp_path / "run", chain(8, nn.Sigmoid), lambda model: draw(model, weight_variance), draws=6)
     assert backward_ratio(signals, 1, 7) == pytest.approx(ratio, rel=WITHIN)
 
 
-# T10: BatchNorm
-
-
 @pytest.mark.parametrize(
-    ("activation", "ratio"),
-    [(nn.ReLU, 1.21117), (nn.GELU, 1.1484), (nn.Tanh, 1.0853), (nn.Sigmoid, 1.0167), (nn.Identity, 1.0)],
-    ids=lambda item: getattr(item, "__name__", None),
+    ("activation", "z", "derivative"),
+    [
+        *((nn.Sigmoid, z, d) for z, d in ((0, 0.25), (2, 0.1050), (4, 0.01766), (5, 0.00665), (10, 4.54e-5))),
+        *((nn.Tanh, z, d) for z, d in ((0, 1.0), (2, 0.07065), (4, 1.341e-3), (5, 1.816e-4))),
+    ],
 )
-def test_t10_batchnorm_stacks_grow_the_gradient(
-    activation: Callable[[], nn.Module], ratio: float, tmp_path: Path
+def test_t9_an_activation_passes_on_its_derivative(
+    activation: Callable[[], nn.Module], z: float, derivative: float, tmp_path: Path
 ) -> None:
-    """T10: Linear, BatchNorm, φ grows the gradient by √(E[φ'²]/Var φ) a layer: ReLU 1.21, identity 1."""
-    phi = activation()
-    mean = gauss(value(phi))
-    variance = gauss(lambda z: (value(phi)(z) - mean) ** 2)
-    solved = math.sqrt(gauss(lambda z: slope(phi)(z) ** 2) / variance)
-    assert solved == pytest.approx(ratio, rel=5e-4)
-    blocks = (nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), activation()) for _ in range(5))
-    model = nn.Sequential(*blocks, nn.Linear(WIDTH, WIDTH))
-    batch = torch.randn(1000, WIDTH, generator=torch.Generator().manual_seed(1))
-    signals = measure(tmp_path / "run", model, lambda model: draw(model, 1.0), draws=3, inputs=batch)
-    assert backward_ratio(signals, 1, 4) == pytest.approx(ratio, rel=WITHIN)
+    """T9: fed the same z everywhere, an activation passes on φ'(z) of the gradient, its own gain and its units' slope."""
+    (exact,) = slope(activation())(np.array([float(z)]))
+    assert exact == pytest.approx(derivative, rel=1e-3)
+    model = nn.Sequential(nn.Linear(6, 7), activation(), nn.Linear(7, 5)).double()
+    nn.init.zeros_(model[0].weight)
+    nn.init.constant_(model[0].bias, z)
+    signals = measure(tmp_path / "run", model, draws=1, inputs=lambda: torch.randn(8, 6, dtype=torch.float64))
+    assert 10 ** signals.own_gain(signals.site("1"))[0] == pytest.approx(exact, rel=1e-9)
+    assert signals.rms("slope")[signals.site("1"), 0] == pytest.approx(exact, rel=1e-5)
 
 
-def test_t10_the_first_batchnorm_layer_passes_on_root_half(tmp_path: Path) -> None:
-    """T10: with inputs of mean zero the first BatchNorm-ReLU block passes on √½, because its Linear divides nothing."""
-    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH))
-    batch = torch.randn(1000, WIDTH, requires_grad=True) * 1.0
-    signals = measure(tmp_path / "run", model, lambda model: draw(model, 1.0), draws=1, inputs=batch)
-    block = sum(float(signals.own_gain(signals.site(path))[0]) for path in ("0", "1", "2"))
-    assert 10**block == pytest.approx(math.sqrt(0.5), rel=WITHIN)
+def test_t32_selu_holds_its_fixed_point(tmp_path: Path) -> None:
+    """T32: with σw² = 1 SELU keeps mean 0 and E y² = 1; E φ'² = λ²(½ + α²e²Φ(-2)) = 1.0716, a slight growth."""
+    scale, alpha = 1.0507009873554805, 1.6732632423543772
+    growth = scale**2 * (0.5 + alpha**2 * math.exp(2) * math.erfc(math.sqrt(2)) / 2)
+    assert growth == pytest.approx(1.0716, abs=5e-5)
+    assert gauss(lambda z: slope(nn.SELU())(z) ** 2) == pytest.approx(growth, rel=2e-3)  # its kink costs the grid this
+    assert gauss(lambda z: value(nn.SELU())(z)) == pytest.approx(0, abs=1e-6)
+    assert fixed_point(nn.SELU(), 1.0, 0.0)[0] == pytest.approx(1, rel=1e-6)
 
-
-# T15, T17: the loss side
-
-
-@pytest.mark.parametrize("classes", [2, 10, 1000])
-def test_t15_cross_entropy_at_the_start(classes: int, tmp_path: Path) -> None:
-    """T15: with zero logits the loss is ln K, and each sample's gradient √((1-1/K)² + (K-1)/K²), over B for a mean."""
-    model, criterion = nn.Linear(6, classes), nn.CrossEntropyLoss()
-    nn.init.zeros_(model.weight), nn.init.zeros_(model.bias)
-    with gradscope.watch(model, run_dir=tmp_path / "run", every=1) as scope:
-        scope.loss(criterion(model(torch.randn(INPUTS, 6)), torch.randint(classes, (INPUTS,)))).backward()
-        scope.step()
-    run = gradscope.read_run(tmp_path / "run")
-    sample = math.sqrt((1 - 1 / classes) ** 2 + (classes - 1) / classes**2)
-    assert run.steps["loss"][0] == pytest.approx(math.log(classes), rel=1e-5)
-    assert Signals(run).head_norm[0] == pytest.approx(sample / math.sqrt(INPUTS), rel=1e-5)
-
-
-def test_t17_a_softmax_over_one_unit_learns_nothing(tmp_path: Path) -> None:
-    """T17: a one-unit softmax is 1 whatever it is fed: all gradients are exactly 0, and the gain is undefined, not 0."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1), nn.Softmax(dim=1))
-    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.1), nn.BCELoss()
-    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1) as scope:
-        for _ in range(5):
-            optimizer.zero_grad()
-            scope.loss(criterion(model(torch.randn(16, 5)), torch.randint(2, (16, 1)).float())).backward()
-            optimizer.step()
-    run = gradscope.read_run(tmp_path / "run")
-    signals, diagnosis = Signals(run), diagnose(run)
-    assert signals.exactly_zero("gradient")[signals.parameters].all()
-    assert (signals.head_norm == 0).all()
-    assert np.isnan(signals.backward_gain[signals.modules[:-1]]).all()
-    assert [missing.what for missing in diagnosis.not_observed] == ["backward gains"]
-    (finding,) = diagnosis.findings
-    assert (finding.rule, finding.severity) == ("untrained-parameter", "error")
-    assert finding.layers == ("0", "2")
-    assert finding.causes[0].id == "output-activation"
-
-
-# T26: the best single test of hooks
-
-
-@pytest.mark.parametrize("width", [10, 100], ids=["read whole", "sampled"])
-@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-12), (torch.float32, 1e-5)], ids=str)
-def test_t26_weight_dot_gradient_is_the_same_in_every_layer(
-    width: int, dtype: torch.dtype, within: float, tmp_path: Path
-) -> None:
-    """T26: in a ReLU network without biases <W_l, ∂L/∂W_l> = <f, ∂L/∂f> for every layer l."""
-    torch.manual_seed(0)
-    layers = [nn.Sequential(nn.Linear(width, width, bias=False), nn.ReLU()) for _ in range(5)]
-    model = nn.Sequential(*layers, nn.Linear(width, 3, bias=False)).to(dtype)
-    with gradscope.watch(model, run_dir=tmp_path / "run", every=1) as scope:
-        output = model(torch.randn(32, width, dtype=dtype))
-        gradient = output.detach().clone()  # so that the product is no sum of numbers that cancel
-        output.backward(gradient)
-        scope.step()
-    signals = Signals(gradscope.read_run(tmp_path / "run"))
-    products = signals.values("gradient", "weight_dot")[signals.parameters, 0]
-    expected = float((output.detach().double() * gradient.double()).sum())
-    np.testing.assert_allclose(products, np.full(6, expected), rtol=within)
-
-
-# T29: gradients that are zero by arithmetic
-
-
-class KeyBias(nn.Module):
-    """Attention of one head, with a bias for its keys."""
-
-    def __init__(self, width: int = 8) -> None:
-        super().__init__()
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.head = nn.Linear(width, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        scores = self.query(x) @ self.key(x).transpose(1, 2) / math.sqrt(x.shape[-1])
-        return self.head((scores.softmax(-1) @ self.value(x)).mean(1))
-
-
-def _train(model: nn.Module, inputs: torch.Tensor, folder: Path) -> Run:
-    optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.05), nn.CrossEntropyLoss()
-    labels = torch.arange(len(inputs)) % 3
-    with gradscope.watch(model, optimizer, run_dir=folder, every=1) as scope:
-        for _ in range(6):
-            optimizer.zero_grad()
-            scope.loss(criterion(model(inputs), labels)).backward()
-            optimizer.step()
-    return gradscope.read_run(folder)
-
-
-@pytest.mark.parametrize("case", ["a bias before BatchNorm", "the key bias of attention"])
-def test_t29_what_arithmetic_cancels_is_no_sickness(case: str, tmp_path: Path) -> None:
-    """T29: a bias before BatchNorm and the key bias of attention have gradient 0 up to rounding: nothing to flag."""
-    torch.manual_seed(0)
-    if case == "a bias before BatchNorm":
-        model: nn.Module = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
-        inputs, bias = torch.randn(48, 8, dtype=torch.float64), "0.bias"
-    else:
-        model, inputs, bias = KeyBias(), torch.randn(48, 5, 8, dtype=torch.float64), "key.bias"
-    run = _train(model.double(), inputs, tmp_path / "run")
-    signals = Signals(run)
-    norm = signals.norm("gradient")
-    weight = norm[signals.site(bias.replace("bias", "weight"), "parameter")]
-    assert (norm[signals.site(bias, "parameter")] <= 1e-7 * weight).all()
-    diagnosis = diagnose(run)
-    assert (diagnosis.verdict, diagnosis.findings) == ("healthy", ())
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_t29_holds_in_packed_attention_too(dtype: torch.dtype, tmp_path: Path) -> None:
-    """T29: torch's own attention, whose three biases are one parameter, is not flagged either."""
-    torch.manual_seed(0)
-
-    class Packed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
-
-    run = _train(Packed().to(dtype), torch.randn(48, 5, 8, dtype=dtype), tmp_path / "run")
-    assert diagnose(run).findings == ()
+    signals = measure(tmp_path / "run", chain(10, nn.SELU), lambda model: draw(model, 1.0), draws=6)
+    paths = [f"{layer}.1" for layer in range(10)]
+    assert at(signals, signals.share("activation", "sum"), *paths).mean() == pytest.approx(0, abs=0.02)
+    assert (at(signals, signals.rms("activation"), *paths) ** 2).mean() == pytest.approx(1, rel=2 * WITHIN)
+    assert backward_ratio(signals, 0, 9) == pytest.approx(math.sqrt(growth), rel=WITHIN)

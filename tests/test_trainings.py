@@ -53,18 +53,18 @@ WRITTEN_WITH_FUNCTIONS = {
     "ReLU 20, torch's init, functions": Training(lambda: Functions(20, torch.relu), sgd(0.1)),
     "tanh 20, init x8, functions": Training(lambda: Functions(20, torch.tanh, lambda w: xavier(w, 8)), sgd(0.01)),
 }
-# By the beginning of the name: the rule and the causes that may lead.
+# By the beginning of the name: the rules and the causes that may lead.
 EXPECTED = {
-    "sigmoid 20": ("vanishing-gradient", {"activation-contracts"}),
-    "ReLU 20, torch's init": ("vanishing-gradient", {"init-too-small"}),
-    "tanh 20, init x8": ("exploding-gradient", {"init-too-large"}),
-    "ReLU 20, He x2": ("exploding-gradient", {"init-too-large"}),
-    "targets x1e4": ("exploding-gradient", {"unscaled-target"}),
+    "sigmoid 20": ({"vanishing-gradient"}, {"activation-contracts"}),
+    "ReLU 20, torch's init": ({"vanishing-gradient"}, {"init-too-small"}),
+    "tanh 20, init x8": ({"exploding-gradient"}, {"init-too-large"}),
+    "ReLU 20, He x2": ({"exploding-gradient"}, {"init-too-large"}),
+    "targets x1e4": ({"unscaled-data", "exploding-gradient"}, {"unscaled-target"}),
 }
 
 
-def expected(name: str) -> tuple[str, set[str]]:
-    """The rule that must fire and the causes that may lead."""
+def expected(name: str) -> tuple[set[str], set[str]]:
+    """The rules of which one must lead and the causes that may lead."""
     return next(value for beginning, value in EXPECTED.items() if name.startswith(beginning))
 
 
@@ -75,10 +75,11 @@ def test_a_sick_training_is_found_within_five_steps(name: str, training: Trainin
     """After five steps the first finding names the sickness, its likeliest cause, and the layers that have it."""
     run = training.record(tmp_path / "run", 5)
     diagnosis = diagnose(run)
-    rule, causes = expected(name)
+    rules, causes = expected(name)
     finding = diagnosis.findings[0]
     assert diagnosis.verdict in ("unhealthy", "broken")
-    assert (finding.rule, finding.severity, finding.first_step) == (rule, "error", 0)
+    assert finding.rule in rules
+    assert (finding.severity, finding.first_step) == ("error", 0)
     assert finding.causes[0].id in causes
     assert finding.suggestions
     first = "layers.0" if "functions" in name else "0"

@@ -104,7 +104,7 @@ class SharedSchedule:
             self._look(step)
         if self._coming is not None and step >= self._coming.begins:
             self._plan, self._coming = self._coming, None
-        due = self._plan is not None and step % self._plan.stride == 0
+        due = self._plan is not None and step % (2 * self._plan.stride) < 2  # in pairs: a curvature takes two gradients
         return self._always.wants(step) or due
 
     def wants_norm(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from gradscope.recorder.guard import Guard
+from gradscope.recorder.parameters import ParameterReader
 from gradscope.recorder.passes import Edge, ForwardPass, Node, Probe
 from gradscope.recorder.private import after_backward, current_backward
 from gradscope.recorder.recurrent import TimeAxis
@@ -34,6 +35,7 @@ class _Task:
     """One running backward pass. What it brought counts only if it changed a parameter's gradient."""
 
     before: list[tuple[int, int]]
+    left_over: list[float | torch.Tensor]  # of each gradient, see `ParameterReader.left_over`
     probed: list[tuple[Probe, int]] = field(default_factory=list)
     timed: list[tuple[ForwardPass, tuple[TimeAxis, int, int, int]]] = field(default_factory=list)
     branched: list[tuple[Branch, int]] = field(default_factory=list)
@@ -47,7 +49,7 @@ class BackwardHooks:
     gradient when an in-place operation follows; module backward hooks break `ReLU(inplace=True)`.
 
     Args:
-        gradients: gives the gradients that a training's backward pass changes.
+        parameters: whose gradients a training's backward pass changes.
         ended: called after each backward pass that changed a parameter's gradient.
         zeroed: called when the gradients of the step's earlier backward passes turn out to be zeroed.
         guard: wraps what torch calls, so that an error of ours ends with us.
@@ -55,12 +57,12 @@ class BackwardHooks:
 
     def __init__(
         self,
-        gradients: Callable[[], Sequence[torch.Tensor | None]],
+        parameters: ParameterReader,
         ended: Callable[[], None],
         zeroed: Callable[[], None],
         guard: Guard,
     ) -> None:
-        self._gradients = gradients
+        self._parameters, self._gradients = parameters, parameters.gradients
         self._ended, self._zeroed = ended, zeroed
         self._guard = guard
         self._tasks: dict[int, _Task] = {}
@@ -166,7 +168,7 @@ class BackwardHooks:
         before = self._gradient_versions()
         if self._left and self._were_zeroed(before):
             self._forget()
-        task = self._tasks[number] = _Task(before)
+        task = self._tasks[number] = _Task(before, self._parameters.left_over())
         after_backward(self._guard(lambda: self._end(number)))
         return task
 
@@ -190,7 +192,8 @@ class BackwardHooks:
             probe.rows.clear()
             probe.forward.timed.clear()
             probe.forward.trained = False
-        self.branch_rows, self._trained = [], []
+        self.branch_rows, self._trained, self._left = [], [], []
+        self._parameters.untouched()
         self._zeroed()
 
     def _end(self, number: int) -> None:
@@ -207,4 +210,5 @@ class BackwardHooks:
             forward.timed.append(timed)
         self.branch_rows += [(branch.site, row) for branch, row in task.branched if branch.forward.trained]
         self._left = after
+        self._parameters.touched(task.left_over, [now != then for now, then in zip(after, task.before, strict=False)])
         self._ended()

@@ -13,6 +13,7 @@ from gradscope.recorder.agreement import SharedSchedule
 from gradscope.recorder.losses import mean
 from gradscope.recorder.parameters import Entry
 from gradscope.recorder.schedule import Schedule
+from gradscope.recorder.trivial_loss import Targets, TrivialLoss
 from gradscope.records import QUANTITIES, STEP, SUMMARY, SUMMARY_ROW, Rows, merge
 from gradscope.stats import HostNumber, Pending
 from gradscope.store import RunWriter
@@ -32,12 +33,16 @@ class ClosedStep:
     norms: list[tuple[HostNumber, bool]] = field(default_factory=list)  # of each optimizer, and whether it is scaled
     scale: HostNumber | None = None
     scaled_rows: list[int] = field(default_factory=list)  # taken from numbers that have it in them
+    scaled_dots: list[int] = field(default_factory=list)  # whose `weight_dot` alone has
+    carried: HostNumber | float = math.nan  # norm of the gradients that were there before the first backward pass
+    targets: list[Targets] = field(default_factory=list)  # of its losses
     found_inf: HostNumber | None = None  # not 0 when a fused optimizer skipped the step
 
     def ready(self) -> bool:
         """Whether reading it would not wait."""
-        parts = [*self.losses, self.summaries, self.scale, self.found_inf, *(norm for norm, _ in self.norms)]
-        return all(part is None or part.ready() for part in parts)
+        norms = [norm for norm, _ in self.norms]
+        parts = [*self.losses, *norms, *self.targets, self.summaries, self.scale, self.found_inf, self.carried]
+        return all(part is None or isinstance(part, float) or part.ready() for part in parts)
 
 
 class Delivery:
@@ -56,6 +61,8 @@ class Delivery:
         self._before_summaries = before_summaries
         self._schedule = schedule
         self._queue: deque[ClosedStep] = deque()
+        self._trivial = TrivialLoss()
+        self._last = False, 1.0  # whether the step before was skipped, and its loss scale
 
     def add(self, step: ClosedStep) -> None:
         """Takes a step over and writes what is ready."""
@@ -74,6 +81,8 @@ class Delivery:
             loss = facts["loss"] = mean(step.losses)
             facts["has_loss"] = True
             self._schedule.saw_loss(loss)
+        for targets in step.targets:
+            facts["trivial_loss"] = self._trivial.add(targets)
         if step.found_inf is not None and step.found_inf.value() != 0:
             facts["skipped"] = True
         scale = 1.0 if step.scale is None else step.scale.value()
@@ -81,8 +90,13 @@ class Delivery:
         if step.summaries is not None:
             rows = step.summaries.rows()
             _unscale(rows, step.scaled_rows, scale)
+            rows["weight_dot"][step.scaled_dots] /= scale
             before, after = _norm(rows, step.gradient_rows), _norm(rows, step.clipped_rows)
             facts["gradient_norm"], facts["clipped_gradient_norm"] = before, after
+            carried = step.carried if isinstance(step.carried, float) else step.carried.value()
+            facts["carried"] = carried / (scale * before) if carried and before else carried
+            if facts["skipped"] or self._last != (False, scale):  # then two gradients are not to be compared
+                step.entries = [entry for entry in step.entries if entry[1] != "gradient_change"]
             self._before_summaries()
             self._writer.write_summaries(_merged(int(facts["step"]), rows, step.entries))
         elif step.norms:
@@ -90,6 +104,7 @@ class Delivery:
             facts["clipped_gradient_norm"] = after  # what it was before clipping, if there was any, nobody has seen
         if "clipped_gradient_norm" in facts and not facts["skipped"]:
             self._schedule.saw_norm(facts["clipped_gradient_norm"])
+        self._last = bool(facts["skipped"]), scale
         self._writer.write_steps(np.array([_row(facts)], STEP), [step.learning_rates])
 
     def add_light(self, steps: list[tuple[dict[str, float], list[float]]]) -> None:
@@ -99,7 +114,8 @@ class Delivery:
 
 
 _COLUMNS = STEP.names or ()
-_ABSENT = {"scale": 1.0, **dict.fromkeys(("loss", "gradient_norm", "clipped_gradient_norm", "trivial_loss"), math.nan)}
+_UNKNOWN = ("loss", "gradient_norm", "clipped_gradient_norm", "trivial_loss", "carried")
+_ABSENT = {"scale": 1.0, **dict.fromkeys(_UNKNOWN, math.nan)}
 
 
 def _row(facts: dict[str, float]) -> tuple[float, ...]:

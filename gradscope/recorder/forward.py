@@ -13,7 +13,9 @@ from torch import nn
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from gradscope.recorder.closer import CloserLook
 from gradscope.recorder.guard import Guard
+from gradscope.recorder.oddities import Oddities
 from gradscope.recorder.passes import Call, Edge, ForwardPass, Node, Probe, key, probe_of_earlier_pass, unwrapped_edge
 from gradscope.recorder.private import (
     add_forward_hook,
@@ -38,6 +40,7 @@ class ForwardHooks:
         again: the same for an outermost call inside a backward pass, where something is recomputed.
         ended: called with the finished pass.
         listen: puts a hook on a gradient edge on behalf of a probe.
+        oddities: told of modules without a path and of forwards without gradients.
     """
 
     def __init__(
@@ -47,8 +50,10 @@ class ForwardHooks:
         again: Callable[[], Collector | None],
         ended: Callable[[ForwardPass], None],
         listen: Callable[[Edge, Probe], None],
+        oddities: Oddities,
     ) -> None:
         self._table = table
+        self.oddities, self.closer = oddities, CloserLook(table)
         self._began, self._again, self._ended, self._listen = began, again, ended, listen
         self._collector: Collector | None = None  # of the latest pass that was no recompute
         self._called: set[str] = set()  # paths of modules called with gradients in that step
@@ -57,8 +62,14 @@ class ForwardHooks:
         self._thread: int | None = None  # which trains
         self._local = threading.local()  # nn.DataParallel calls replicas on threads
         self._handles = ExitStack()
+        self.blind: set[str] = set()  # paths of modules that ran without gradients inside a pass that has them
         self.attached = False
         self.awake = False  # hooks that stay on for a compiler's sake do nothing between recorded steps
+
+    @property
+    def running(self) -> bool:
+        """Whether a forward pass has begun and not ended."""
+        return bool(self._stack())
 
     def attach(self, guard: Guard, inside_compiled: bool = False) -> None:
         """Puts the hooks on; `guard` wraps them so that an error of ours ends with us.
@@ -127,6 +138,8 @@ class ForwardHooks:
                 stack[-1].inside.append((path, module))
             elif current_backward() >= 0:
                 self._again()  # a checkpoint in a checkpoint: the backward that both are part of is known from now on
+            elif path == "":
+                self.oddities.tested(module)
             return None
         if is_transformed():
             self._strangers["calls inside torch.func transforms"] = "tensors hold no numbers of their own there"
@@ -149,6 +162,8 @@ class ForwardHooks:
             self._take_inputs(call, args)
             return None
         site = call.site = self._table.module_site(path, "output", module)
+        if self._table.sites[site].training != module.training:
+            self._table.update(site, training=module.training)
         call.number = forward.numbers.get(path, 0)
         forward.numbers[path] = call.number + 1
         if not forward.again:
@@ -159,6 +174,8 @@ class ForwardHooks:
             args = args if replaced is None else replaced
             call.axis = axis_of(module, site, args[0])
         self._take_inputs(call, args)
+        if forward.look is not None:
+            self.closer.before(forward.look, call, args)
         return replaced
 
     def _path_of_stranger(self, module: nn.Module) -> str | None:
@@ -169,6 +186,7 @@ class ForwardHooks:
             return self._table.path_of_wrapper(module)
         if self._local.forward.looked or not self._table.is_news(module):
             self._local.forward.looked = True  # one look a pass
+            self.oddities.stranger(module)
             return None
         self._local.forward.looked = True
         return self._table.module_of[module]
@@ -193,6 +211,7 @@ class ForwardHooks:
             self._collector = collector
             self._called.clear()
         self._local.collector, self._local.forward = collector, ForwardPass(id(self), again=again)
+        self._local.forward.look = self.closer.begin(collector)
         return True
 
     def _settle_ghosts(self, parent: Call) -> None:
@@ -211,6 +230,7 @@ class ForwardHooks:
             else:
                 parent.children.remove(call)
                 forward.calls.remove(call)
+                self.blind.update(path for path, _ in call.inside)
             call.made, call.inside = [], []
 
     def _take_inputs(self, call: Call, values: Any) -> None:
@@ -219,7 +239,10 @@ class ForwardHooks:
         assert call.module is not None
         for tensor in values if _is_one_tensor(values) else tensors_in(values):
             if call.parent is None and (tensor.is_floating_point() or tensor.is_complex()):
-                self._measure(tensor, self._table.module_site(call.path, "input", call.module))
+                fed = self._table.module_site(call.path, "input", call.module)
+                self._measure(tensor, fed)
+                if forward.look is not None:
+                    self.closer.fed(forward.look, fed, tensor, call.module, self._local.collector)
             if not tensor.requires_grad:
                 continue
             node = tensor.grad_fn
@@ -266,10 +289,14 @@ class ForwardHooks:
                 why = "its input came as a keyword argument, which is not exchanged for one whose gradient can be read"
                 self._strangers[f"the time profile of {call.path or '(model)'}"] = why
         self._take_outputs(call, output)
+        forward: ForwardPass = self._local.forward
+        if forward.look is not None:
+            self.closer.after(forward.look, call, args, output)
         if not stack:
-            forward: ForwardPass = self._local.forward
+            collector = self._local.collector
             self._lend(forward)
             self._ended(forward)
+            self.closer.finish(forward, collector)
             self._forget()
 
     def _take_outputs(self, call: Call, output: Any) -> None:

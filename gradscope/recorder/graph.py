@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+from gradscope.recorder.closer_attention import is_attention, may_be_attention
+from gradscope.recorder.closer_slope import FORMULAS
 from gradscope.recorder.passes import (
     Call,
     Edge,
@@ -22,6 +24,7 @@ from gradscope.recorder.passes import (
     probe_of_earlier_pass,
     unwrapped_edge,
 )
+from gradscope.recorder.sites import mechanism
 from gradscope.records import Link
 
 
@@ -37,6 +40,7 @@ def read_graph(forward: ForwardPass) -> Plan:
 
 _Trail = tuple[Any, str, int]  # the trail before, the operation passed, by which of its inputs it was left
 _MOST_SOURCES = 16  # ways into a module that are told apart, nearest first: a thousand blocks written as one have more
+_FAR = 64  # nodes between an activation and the module that it is applied to
 _MOST_OPERATIONS = 32  # kinds of them that a link keeps of the code between two modules
 
 
@@ -60,6 +64,8 @@ class _Reading:
         self._alive: list[Node] = []
         self._consumers: dict[EdgeKey, set[tuple[int, int]]] = {}  # edge -> (id of the node that uses it, its input)
         self._ports: list[dict[EdgeKey, dict[tuple[int, int], Port]]] = [{} for _ in forward.calls]
+        self._noticed: dict[int, tuple[Node, Port, int]] = {}  # by id: activations, attention, in which call
+        self._repeated = {call.site for call in forward.calls if call.number > 0}
         self._plan = Plan()
 
     def plan(self) -> Plan:
@@ -72,6 +78,7 @@ class _Reading:
             if not call.ghost:
                 self._find_inputs(number, call)
         self._find_heads()
+        self._find_functions()
         self._plan.ghosts = {call.site for call in self._calls if call.ghost}
         self._plan.feeding = [
             link.source for link in self._plan.links if link.source is not None and link.source == link.target
@@ -91,7 +98,8 @@ class _Reading:
         for order, target in targets:
             starts = target.outputs if order is None else target.inputs
             for output, start in enumerate(starts):
-                for source, operations, way in self._walk(start, order, entries, made):
+                place = (number, output) if order is None else (self._number[id(target)], -1 - output)
+                for source, operations, way in self._walk(start, order, entries, made, (number, *place)):
                     if source is None:
                         self._enter(number, order, output, way)
                     if (source, order) not in seen or operations:
@@ -104,9 +112,16 @@ class _Reading:
                 self._plan.links.append(Link(call.site, None, None, operations))
 
     def _walk(
-        self, start: Edge, order: int | None, entries: set[EdgeKey], made: dict[EdgeKey, list[int]]
+        self,
+        start: Edge,
+        order: int | None,
+        entries: set[EdgeKey],
+        made: dict[EdgeKey, list[int]],
+        place: tuple[int, int, int],
     ) -> Iterator[tuple[int | None, tuple[str, ...], tuple[EdgeKey, tuple[int, ...]]]]:
         """Goes back from an edge to the children (before `order`) or entries that it comes from.
+
+        Notices activations and attention on the way, given the `place` of the start: in which call, and as in a `Port`.
 
         Yields:
             The child's number or None for an entry; the operations on the way; the edge met and the way to it.
@@ -124,6 +139,9 @@ class _Reading:
             elif name not in visited:
                 visited.add(name)
                 self._alive.append(edge[0])
+                if edge[0].name() in FORMULAS or may_be_attention(edge[0]):
+                    port = (*place[1:], _follow(trail)[1], 0)
+                    self._noticed.setdefault(id(edge[0]), (edge[0], port, place[0]))
                 for index, (node, output) in enumerate(map(unwrapped_edge, edge[0].next_functions)):
                     if node is None or (node.name().endswith("AccumulateGrad") and (id(node), output) not in entries):
                         continue
@@ -151,7 +169,7 @@ class _Reading:
         """Says where a call's δ_in is measured: at its input's tensor, or, when others use that too, at its ports."""
         sites: list[int] = []
         ports: list[list[Port]] = []
-        shared = False
+        shared = repeated = False
         for edge in {key(edge): edge for edge in call.inputs}.values():  # attention is given one tensor three times
             mine = self._ports[number].get(key(edge), {})
             if not mine and edge not in call.outputs:  # no gradient goes back through here
@@ -161,10 +179,47 @@ class _Reading:
             shared |= bool(mine) and set(mine) != self._consumers.get(key(edge), set())
             probe = self._forward.probe_at(edge)
             sites += probe.sites[:1] if probe is not None else []
+            repeated |= probe is not None and probe.sites[0] in self._repeated
         if shared:
             self._plan.branches[number] = ports
+        elif repeated:  # its tensor's gradient is one of several that the site before it has
+            self._plan.own_inputs.add(number)
         elif sites:
             self._plan.inputs[number] = list(dict.fromkeys(sites))
+
+    def _find_functions(self) -> None:
+        """Says where activations are computed outside of activation modules, and where attention is."""
+        makers: dict[EdgeKey, int] = {}
+        for number in reversed(range(len(self._calls))):  # children before their parents
+            for edge in self._calls[number].outputs:
+                makers.setdefault(key(edge), number)
+        for node, port, number in self._noticed.values():
+            call = self._calls[number]
+            of_activation = call.module is not None and mechanism(call.module) == "activation"
+            if node.name() not in FORMULAS:
+                within = self._number[id(call.parent)] if of_activation and call.parent is not None else number
+                if is_attention(node):
+                    self._plan.attention.append((within, node.name(), port))
+            elif not of_activation and not call.ghost:
+                source = self._source(node, makers) if call.children else number
+                if source is not None:
+                    self._plan.activations.append((source, node.name(), port))
+
+    def _source(self, node: Node, makers: dict[EdgeKey, int]) -> int | None:
+        """The latest of the calls whose outputs a function is given, directly or through other functions."""
+        waiting: deque[Edge] = deque([(node, -1)])
+        visited: set[EdgeKey] = set()
+        found: list[int] = []
+        while waiting and len(visited) < _FAR:
+            edge = waiting.popleft()
+            maker = makers.get(key(edge))
+            if maker is not None and edge[0] is not node:
+                found.append(maker)
+            elif key(edge) not in visited:
+                visited.add(key(edge))
+                self._alive.append(edge[0])
+                waiting += [after for after in map(unwrapped_edge, edge[0].next_functions) if after[0] is not None]
+        return max(found, default=None)
 
     def _find_heads(self) -> None:
         """The outputs of modules with parameters that no other such module follows (DESIGN §2)."""

@@ -30,7 +30,7 @@ class LossReader:
         self._tell = seen
         self._guard = guard
         self._handle: Any = None
-        self._given = False  # the user hands the loss over: no need to look for it
+        self.given = False  # the user hands the loss over: no need to look for it
         self._seen: list[HostNumber] = []
         self._wrong = ""  # what was handed over that is no loss
         self.first_only = False  # an optimizer evaluates a closure: its first loss is the step's
@@ -38,7 +38,7 @@ class LossReader:
 
     def attach(self) -> None:
         """Looks for loss modules until a loss is handed over."""
-        if self._handle is None and not self._given:
+        if self._handle is None and not self.given:
             guarded, criterion = self._guard(self._after), self._criterion
 
             def after(module: nn.Module, args: Any, output: Any) -> None:
@@ -61,8 +61,8 @@ class LossReader:
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
             self._wrong = _what(loss)
             return
-        if not self._given:
-            self._given = True
+        if not self.given:
+            self.given = True
             self._seen.clear()
         self._take(loss)
 
@@ -81,17 +81,17 @@ class LossReader:
     def take(self) -> list[HostNumber]:
         """The step's losses; none when nobody knows which of them to add."""
         seen, self._seen = self._seen, []
-        return seen if self._given or len(self.kinds) < 2 else []
+        return seen if self.given or len(self.kinds) < 2 else []
 
     @property
     def found(self) -> bool:
         """Whether the loss is known from somewhere."""
-        return self._given or len(self.kinds) == 1
+        return self.given or len(self.kinds) == 1
 
     @property
     def missing(self) -> str:
         """Why there is no loss, in words."""
-        if len(self.kinds) > 1 and not self._given:
+        if len(self.kinds) > 1 and not self.given:
             return (
                 f"several loss modules ran ({', '.join(sorted(self.kinds))}); hand the sum over with scope.loss(loss)"
             )
@@ -103,7 +103,7 @@ class LossReader:
         if not isinstance(output, torch.Tensor):
             return
         self.kinds.add(type(module).__name__)
-        if self._given:
+        if self.given:
             if not compiler_in_use():
                 self.detach()  # from now on the module's name is all that it could add
         elif output.requires_grad and output.numel() == 1:

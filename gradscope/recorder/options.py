@@ -20,3 +20,4 @@ class Options:
     exact: bool = False
     compiled: Mode = "boundary"
     resume: bool = False
+    locate: bool = False  # runs a step again whose numbers are NaN or Inf

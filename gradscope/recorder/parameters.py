@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gradscope.recorder.compiled import plain_path
+from gradscope.recorder.moments import Moments, normalised, read_moments, weighted
 from gradscope.recorder.private import sharded_parameters, unreduced_gradients
 from gradscope.recorder.shards import is_partial, is_sharded, local, version
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Site
-from gradscope.stats import LARGEST_SQUARES, SMALLEST_SQUARES, Collector, take_sample
+from gradscope.stats import LARGEST_SQUARES, SMALLEST_SQUARES, Collector, HostNumber, Sample, take_sample
 
 Entry = tuple[int, str, int]  # site, quantity, row of the collector
 
@@ -27,11 +29,21 @@ class _Watched:
     site: int
     parameter: torch.nn.Parameter
     owner: int  # id of the optimizer that updates it; 0: none
+    group: dict[str, Any]  # of that optimizer
     weight: int = -1  # rows of the collector
     gradient: int = -1
     clipped: int = -1  # the gradient as the optimizer saw it
     read: tuple[int, int] = (0, 0)  # which gradient was read: tensor and version
     updated: bool = False  # its optimizer has stepped: what comes now is the next step's
+    used: bool = False  # an optimizer was about to use its gradient, or has it made in a closure
+    touched: bool = False  # by a backward pass of the step
+    carried: float | torch.Tensor = 0.0  # sum of squares of the gradient that was there before the first one
+    moments: Moments = field(default_factory=Moments)  # of before the step
+
+    def used_by(self, optimizer: torch.optim.Optimizer) -> None:
+        """Notes that its optimizer is about to step, and reads what that keeps of earlier gradients."""
+        self.used = True
+        self.moments = read_moments(optimizer.state.get(self.parameter), self.group, self.parameter)
 
     @property
     def gradient_tensor(self) -> torch.Tensor | None:
@@ -74,15 +86,18 @@ class ParameterReader:
         self._sharded = any(map(is_sharded, model.parameters()))  # over ranks
         self._known: dict[tuple[str, int, bool, bool], int | None] = {}  # a parameter's facts -> its site
         self.scaled: list[int] = []  # rows of gradients that were read with the loss scale in them
+        self.scaled_dots: list[int] = []  # rows of which only the product with such a gradient has it in it
+        self._kept: dict[int, tuple[Sample, Sample]] = {}  # by site: gradient and update, samples of the step before
+        self._kept_step = -2  # and which one that was
 
     def start(self) -> None:
         """Begins a step: finds the parameters as they are now."""
         model = self._model()
         assert model is not None
-        self.scaled, self._watched = [], []
+        self.scaled, self.scaled_dots, self._watched = [], [], []
         self.ids.clear()
         owners = {
-            id(parameter): id(optimizer)
+            id(parameter): (id(optimizer), group)
             for reference in self._optimizers
             if (optimizer := reference()) is not None
             for group in optimizer.param_groups
@@ -97,14 +112,14 @@ class ParameterReader:
             if lazy:  # its module has not run yet
                 self._waiting = True
                 continue
-            owner = owners.get(id(parameter), 0)
+            owner, group = owners.get(id(parameter), (0, {}))
             facts = (name, id(parameter), parameter.requires_grad, not self._optimizers or owner != 0)
             if facts not in self._known:
                 names = names or _names(model)
                 self._known[facts] = self._site(model, *facts, parameter, tuple(names[id(shown)][1:]))
             index = self._known[facts]
             if index is not None:
-                self._watched.append(_Watched(index, parameter, owner))
+                self._watched.append(_Watched(index, parameter, owner, group))
                 self.ids.add(id(parameter))
 
     def _site(
@@ -142,6 +157,37 @@ class ParameterReader:
         unreduced = [] if model is None else unreduced_gradients(model)
         return [*(watched.parameter.grad for watched in self._watched), *unreduced]
 
+    def left_over(self) -> list[float | torch.Tensor]:
+        """Of every gradient that the step has not touched yet, the sum of squares before a backward pass, from a sample."""
+        with torch.no_grad(), np.errstate(all="ignore"):
+            return [
+                0.0
+                if gradient is None or watched.touched or gradient.layout is not torch.strided
+                else _squares(gradient)
+                for watched in self._watched
+                for gradient in (watched.gradient_tensor,)
+            ]
+
+    def touched(self, left_over: list[float | torch.Tensor], changed: list[bool]) -> None:
+        """Notes what lay in gradients before the step's first backward pass that changed them."""
+        for watched, squares, new in zip(self._watched, left_over, changed, strict=False):
+            if new and not watched.touched:
+                watched.touched, watched.carried = True, squares
+
+    def untouched(self) -> None:
+        """Forgets what the step's backward passes have touched: their gradients were zeroed."""
+        for watched in self._watched:
+            watched.touched, watched.carried = False, 0.0
+
+    def carried(self) -> HostNumber | float:
+        """The norm of what was there already when the step began to add to the gradients that an optimizer uses."""
+        squares = [watched.carried for watched in self._watched if watched.used or not self._optimizers]
+        on_device = [square for square in squares if isinstance(square, torch.Tensor)]
+        if not on_device:
+            return math.sqrt(sum(square for square in squares if isinstance(square, float)))
+        device = on_device[0].device
+        return HostNumber(torch.stack([square.to(device) for square in on_device]).sum().sqrt())
+
     def stop(self) -> None:
         """Ends a step and lets go of the parameters."""
         self._watched = []
@@ -178,25 +224,29 @@ class ParameterReader:
             watched.weight = collector.add(local(watched.parameter))
         return watched.weight
 
-    def read_weights(self, collector: Collector) -> None:
+    def read_weights(self, collector: Collector, optimizer: torch.optim.Optimizer) -> None:
         """Reads the weights ahead of an optimizer that evaluates a closure, which brings the gradients."""
         with torch.no_grad():
             for watched in self._watched:
                 self._read_weight(watched, collector)
+                if watched.owner == id(optimizer):
+                    watched.used_by(optimizer)
 
-    def before_update(self, collector: Collector, owner: int | None, scaled: bool) -> None:
+    def before_update(self, collector: Collector, optimizer: torch.optim.Optimizer | None, scaled: bool) -> None:
         """Reads weights that are about to be updated, and gradients that were not read or changed since (clipping).
 
         Args:
-            owner: id of the optimizer that is about to step; None for all that are left.
+            optimizer: the one that is about to step; None for all parameters that are left.
             scaled: whether gradients still have the loss scale in them.
         """
         with torch.no_grad():
             for watched in self._watched:
-                if watched.updated or (owner is not None and watched.owner != owner):
+                if watched.updated or (optimizer is not None and watched.owner != id(optimizer)):
                     continue
                 watched.updated = True
                 self._read_weight(watched, collector)
+                if optimizer is not None:
+                    watched.used_by(optimizer)
                 gradient = watched.gradient_tensor
                 if gradient is None:
                     continue
@@ -211,14 +261,16 @@ class ParameterReader:
                 if scaled:
                     self.scaled.append(watched.clipped)
 
-    def finish(self, collector: Collector) -> tuple[list[Entry], list[int], list[int]]:
+    def finish(self, collector: Collector, step: int) -> tuple[list[Entry], list[int], list[int]]:
         """What was read at this step, with what the optimizer's step added to the weights.
 
         Returns:
             The entries; the rows of the gradients; the rows of the gradients as the optimizer saw them.
         """
         entries: list[Entry] = []
-        with torch.no_grad(), np.errstate(invalid="ignore"):  # Inf - Inf is a NaN, and no news to anyone
+        before, self._kept = (self._kept if step == self._kept_step + 1 else {}), {}
+        self._kept_step = step
+        with torch.no_grad(), np.errstate(all="ignore"):  # Inf - Inf is a NaN, and no news to anyone
             for watched in self._watched:
                 if watched.gradient >= 0:
                     entries.append((watched.site, "gradient", watched.gradient))
@@ -226,12 +278,62 @@ class ParameterReader:
                     continue
                 entries.append((watched.site, "weight", watched.weight))
                 weight = local(watched.parameter)
+                count = math.prod(weight.shape)
                 update = take_sample(weight) - collector.sample(watched.weight)
-                row = collector.add_sample(update, math.prod(weight.shape))
+                row = collector.add_sample(update, count)
                 entries.append((watched.site, "update", row))
+                entries += self._moments(watched, collector, update, count)
+                seen = watched.clipped if watched.clipped >= 0 else watched.gradient
+                if seen >= 0 and collector.add_dot(row, update, collector.sample(seen)) and seen in self.scaled:
+                    self.scaled_dots.append(row)
+                if watched.gradient >= 0:
+                    entries += self._change(watched, collector, update, before.get(watched.site))
         gradients = [watched.gradient for watched in self._watched if watched.gradient >= 0]
         clipped = [watched.clipped for watched in self._watched if watched.clipped >= 0]
         return entries, gradients, clipped
+
+    def _change(
+        self, watched: _Watched, collector: Collector, update: Sample, before: tuple[Sample, Sample] | None
+    ) -> list[Entry]:
+        """How the gradient changed since the step before, if that was recorded; keeps what the next step needs."""
+        gradient = collector.sample(watched.gradient)
+        if len(gradient) != len(update):  # a sparse one
+            return []
+        self._kept[watched.site] = (gradient.copy() if isinstance(gradient, np.ndarray) else gradient, update)
+        if before is None or len(before[0]) != len(gradient):
+            return []
+        row = collector.add_sample(change := gradient - before[0], math.prod(local(watched.parameter).shape))
+        collector.add_dot(row, before[1], change)
+        if watched.gradient in self.scaled:
+            self.scaled.append(row)
+        return [(watched.site, "gradient_change", row)]
+
+    def _moments(self, watched: _Watched, collector: Collector, update: Sample, count: int) -> list[Entry]:
+        """The optimizer's moments of before the step, and the gradient over the second one's size."""
+        moments, seen = watched.moments, watched.clipped if watched.clipped >= 0 else watched.gradient
+        over = None if seen < 0 else normalised(collector.sample(seen), moments)
+        samples = {"first_moment": moments.first, "second_moment": moments.second, "normalised_gradient": over}
+        entries = [
+            (watched.site, quantity, collector.add_sample(sample, count))
+            for quantity, sample in samples.items()
+            if sample is not None
+        ]
+        if (conditioned := weighted(update, moments)) is not None:
+            row = next(row for _, quantity, row in entries if quantity == "second_moment")
+            collector.add_dot(row, update, conditioned)
+        if over is not None and seen in self.scaled:
+            self.scaled.append(entries[-1][2])
+        return entries
+
+
+def _squares(tensor: torch.Tensor) -> float | torch.Tensor:
+    """The sum of squares of a tensor, estimated from its fixed sample; on a device a tensor of shape `[]`."""
+    sample = take_sample(tensor)
+    share = tensor.numel() / max(len(sample), 1)
+    if isinstance(sample, torch.Tensor):
+        on_device: torch.Tensor = sample.double().square().sum() * share
+        return on_device
+    return float(np.dot(sample.astype(np.float64), sample)) * share
 
 
 def _names(model: nn.Module) -> dict[int, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gradscope.recorder.closer_sketches import Look
 from gradscope.recorder.recurrent import TimeAxis
 from gradscope.records import Link
 
@@ -81,8 +82,12 @@ class Plan:
     feeding: list[int] = field(default_factory=list)  # sites whose output feeds their own next call
     followed: set[int] = field(default_factory=set)  # sites with parameters that a later one follows
     inputs: dict[int, list[int]] = field(default_factory=dict)  # call -> sites where its δ_in is, nothing else uses it
+    own_inputs: set[int] = field(default_factory=set)  # calls fed by a module that is called several times
     # call -> for each of its inputs where its part of the δ_in, which others share, comes out
     branches: dict[int, list[list[Port]]] = field(default_factory=dict)
+    # functions that act unit by unit outside of activation modules: the call whose output they are given, and the node
+    activations: list[tuple[int, str, Port]] = field(default_factory=list)
+    attention: list[tuple[int, str, Port]] = field(default_factory=list)  # the innermost call with it inside, the node
 
 
 @dataclass(eq=False)
@@ -103,6 +108,7 @@ class ForwardPass:
     plan: Plan | None = None
     trained: bool = False  # a backward pass came back through it and reached a parameter
     measured: dict[int, tuple[weakref.ref[torch.Tensor], int, int, int]] = field(default_factory=dict)
+    look: Look | None = None  # a closer one, at some of the recorded steps
 
     def probe_at(self, edge: Edge) -> Probe | None:
         """The probe on a gradient edge; each edge has one at most."""
@@ -121,6 +127,36 @@ class ForwardPass:
                 edge[0].metadata.setdefault((_LABEL, self.watcher), {})[edge[1]] = self.probes.get(key(edge))
             call.module, call.inputs, call.outputs, call.made, call.inside = None, [], [], [], []
         self.measured.clear()
+        if self.look is not None:
+            self.look.release()
+
+
+_HEAD = "gradscope head"  # the same for the heads' outputs
+
+
+def mark_heads(forward: ForwardPass) -> None:
+    """Makes the heads of a finished pass known to whoever comes back to them from the loss."""
+    heads = set(forward.plan.heads) if forward.plan is not None else set()
+    outputs = {}
+    for reference, _, site, _ in forward.measured.values():
+        tensor = reference() if site in heads else None
+        if tensor is not None and tensor.grad_fn is not None:
+            outputs[id(tensor.grad_fn), tensor.output_nr] = reference
+    for call in forward.calls:
+        for node, output in call.outputs if call.site in heads else ():
+            node.metadata.setdefault((_HEAD, forward.watcher), {})[output] = outputs.get((id(node), output))
+
+
+def is_head(edge: Edge, watcher: int) -> bool:
+    """Whether an edge was marked as a head's output."""
+    return edge[1] in edge[0].metadata.get((_HEAD, watcher), {})
+
+
+def head_output(edge: Edge, watcher: int) -> torch.Tensor | None:
+    """What the head put out at an edge, while somebody else still holds it."""
+    reference = edge[0].metadata.get((_HEAD, watcher), {}).get(edge[1])
+    tensor = None if reference is None else reference()
+    return tensor if tensor is not None and tensor.grad_fn is edge[0] else None
 
 
 def probe_of_earlier_pass(edge: Edge, forward: ForwardPass) -> Probe | None:

@@ -13,6 +13,9 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+DispatchMode = TorchDispatchMode  # sees every operation below autograd
 
 
 def current_backward() -> int:
@@ -144,3 +147,80 @@ def sharded_parameters(model: nn.Module) -> dict[int, nn.Parameter]:
         for parameter in group.fsdp_params
         if (whole := getattr(parameter, "_unsharded_param", None)) is not None
     }
+
+
+def saved_tensor(node: Any, name: str) -> torch.Tensor | None:
+    """What a node of the autograd graph keeps for its backward, e.g. `saved_tensor(loss.grad_fn, "target")`.
+
+    None where it keeps nothing of that name, and where somebody's hooks (checkpointing, offloading) have packed it:
+    asking for it then would run their code.
+    """
+    saved = getattr(node, f"_raw_saved_{name}", None)
+    if isinstance(saved, tuple):  # of several, such as indices: the last
+        saved = saved[-1] if saved else None
+    if saved is None or saved.unpack_hook is not None:
+        return None
+    return saved.data if isinstance(saved.data, torch.Tensor) else None
+
+
+def unchanged_saved_tensor(node: Any, name: str) -> torch.Tensor | None:
+    """The same, without history; None also where the tensor was changed in place since, or is kept no longer."""
+    saved = getattr(node, f"_raw_saved_{name}", None)
+    if saved is None or getattr(saved, "unpack_hook", saved) is not None:
+        return None
+    try:
+        tensor = getattr(node, f"_saved_{name}")  # compares versions
+    except RuntimeError:
+        return None
+    return tensor.detach() if isinstance(tensor, torch.Tensor) else None
+
+
+def saved_number(node: Any, name: str) -> float | None:
+    """A number that a node keeps, e.g. a softmax's "dim"; None where there is none. Negative ones come unsigned."""
+    value = getattr(node, f"_saved_{name}", None)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value - 2**64 if isinstance(value, int) and value >= 2**63 else value
+
+
+def shape_at(node: Any, output: int) -> tuple[int, ...]:
+    """The shape of what a node put out in the forward pass; () where it is not known."""
+    known = getattr(node, "_input_metadata", ())
+    if output >= len(known) or known[output].is_nested_tensor:
+        return ()
+    return tuple(int(size) for size in known[output].shape)
+
+
+def saved_tensors(node: Any) -> dict[str, torch.Tensor]:
+    """All that a node keeps for its backward, by name, see `saved_tensor`."""
+    names = [name.removeprefix("_raw_saved_") for name in dir(node) if name.startswith("_raw_saved_")]
+    return {name: saved for name in names if (saved := saved_tensor(node, name)) is not None}
+
+
+def latest_node() -> int:
+    """The number of the autograd node that this thread made last, see `number_of`."""
+    return torch._C._autograd._get_sequence_nr() - 1
+
+
+def number_of(node: Any) -> int:
+    """The number of an autograd node, which grows from node to node that a thread makes."""
+    return int(node._sequence_nr())
+
+
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+
+
+def leave_out_hooks(attributes: dict[str, Any]) -> int:
+    """Takes, from a copy of a module's attributes, its hooks but those of torch itself, and compiled code.
+
+    Torch's own (weight norm, lazy modules) are part of what the module computes. Returns how many were left out.
+    """
+    left = 0
+    for name in _HOOKS:
+        hooks = attributes.get(name, {})
+        for number, hook in list(hooks.items()):
+            if not (getattr(hook, "__module__", None) or type(hook).__module__).startswith("torch."):
+                del hooks[number]
+                left += 1
+    attributes["_compiled_call_impl"] = None
+    return left

@@ -18,7 +18,10 @@ from gradscope.recorder.forward import ForwardHooks
 from gradscope.recorder.gather import MOST_PASSES, gather
 from gradscope.recorder.guard import Guard
 from gradscope.recorder.light import LightSteps
+from gradscope.recorder.locate import Locator
+from gradscope.recorder.loss_paths import LossPaths
 from gradscope.recorder.losses import LossReader
+from gradscope.recorder.oddities import Oddities
 from gradscope.recorder.options import Options
 from gradscope.recorder.parallel import Parallelism
 from gradscope.recorder.parameters import ParameterReader, gradient_norm, learning_rates
@@ -74,13 +77,19 @@ class Recorder:
         self._parameters = ParameterReader(model, self._table, self._optimizers)
         self._scale = LossScale(scaler)
         self._losses = LossReader(criterion, self._guard, self._saw_loss)
+        self._paths = LossPaths(self._table, self._losses.kinds, info.loss_path)
         self._take_loss = self._guard(self._losses.give)
         self._lights, self._light = LightSteps(), False
         self._may_be_light = (len(optimizers), scaler, info.world_size, self._device) == (1, None, 1, "cpu")
-        self._backward = BackwardHooks(self._parameters.gradients, self._backward_ended, self._zeroed, self._guard)
+        self._may_be_light &= not options.locate
+        self._backward = BackwardHooks(self._parameters, self._backward_ended, self._zeroed, self._guard)
         self._topology = Topology(self._table, self._backward.listen_at_port, info)
-        self._forward = ForwardHooks(self._table, self._began, self._again, self._forward_ended, self._backward.listen)
-        sources = Sources(self._table, self._topology, self._forward, self._losses, self._scale, self._parallel)
+        odd, heard = Oddities(self._table, model, self._optimizers, info), self._backward.listen
+        self._forward = ForwardHooks(self._table, self._began, self._again, self._forward_ended, heard, odd)
+        self._paths.watcher = id(self._forward)
+        sources = Sources(
+            self._table, self._topology, self._forward, self._losses, self._scale, self._parallel, self._paths
+        )
         self._file = RunFile(info, self._writer, sources, options.compiled)
         self._file.step = first_step
         self._delivery = Delivery(self._writer, self._file.write_if_changed, self._schedule)
@@ -91,7 +100,10 @@ class Recorder:
                 optimizer.register_step_post_hook(self._guard(self._after_update)),
             ]
         self._manual_steps = False
-        self._reset_step()
+        located = self._guard(lambda data: self._writer.write_event(self._file.step, "located", data))
+        self._locator = Locator(model, scaler, self._guard, lambda: self.recording, located)
+        if options.locate:
+            self._locator.attach(optimizers)
         self._arm()
         if first_step:
             self._guard(self._writer.write_event)(first_step, "resumed", {})
@@ -170,6 +182,7 @@ class Recorder:
 
     def _arm(self, late: bool = False) -> None:
         """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
+        self._reset_step()
         self._armed = self._schedule.wants(self._file.step) and (self._forward.awake or not late)
         self._armed &= not self._parallel.blind_to_parameters
         self._light = self._may_be_light and not self._armed and self._schedule.hurried
@@ -215,6 +228,7 @@ class Recorder:
             self._close_step(skipped=True, late=late)
 
     def _saw_loss(self, loss: torch.Tensor) -> None:
+        self._locator.saw_loss(loss)
         if self._light:
             return
         if self._stepped and not self._in_closure:  # no forward hook was there to close it
@@ -223,6 +237,7 @@ class Recorder:
         self._scale.mark()
         if self._collector is not None:
             self._backward.listen_at_loss(loss, self._scale.at_loss)
+            self._paths.see(loss, self._collector, self._forward.running, self._losses.given)
 
     def _again(self) -> Collector | None:
         """The collector for what is recomputed in a backward pass of the running step."""
@@ -235,6 +250,7 @@ class Recorder:
     def _forward_ended(self, forward: ForwardPass) -> None:
         self._parameters.look_again()  # the pass may have made them
         self._topology.prepare(forward)
+        self._paths.look_again(self._collector)
         self._passes.append(forward)
         if len(self._passes) == MOST_PASSES:  # a step that never closes must not take all memory
             self._file.crowded, self._armed, self._collector, self._passes = True, False, None, []
@@ -246,13 +262,16 @@ class Recorder:
         self._scale.mark()
         self._evaluated = self._in_closure
         self._losses_before_backward = len(self._losses)
+        self._paths.mark()
         if self._collector is not None:
             self._scale.backward()
             self._parameters.read_gradients(self._collector)
+            self._forward.closer.read_gradients(self._collector)
 
     def _zeroed(self) -> None:
         """What came before gradients were zeroed without a step is no part of the step (a GAN's other pass)."""
         self._losses.forget(self._losses_before_backward)
+        self._paths.forget()
         self._backwards = 0
 
     def _before_update(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -267,12 +286,12 @@ class Recorder:
             return
         collector = self._begin()
         if closure is not None:
-            self._parameters.read_weights(collector)
+            self._parameters.read_weights(collector, optimizer)
             return
         if current_backward() >= 0:
             self._backward.stepped()
         scaled = self._scale.before_update(optimizer)
-        self._parameters.before_update(collector, id(optimizer), scaled)
+        self._parameters.before_update(collector, optimizer, scaled)
 
     def _take_norm(self, optimizer: torch.optim.Optimizer) -> None:
         """Takes what a step that is not recorded in full can afford."""
@@ -314,7 +333,6 @@ class Recorder:
         if not len(self._lights):
             return
         self._write_light()
-        self._reset_step()
         self._arm()
 
     def _write_light(self) -> None:
@@ -345,10 +363,13 @@ class Recorder:
         recorded = self._collector is not None and self._parameters.has_gradients
         if self._collector is not None and recorded:
             self._scale.closed()
-            gather(step, trained, self._collector, self._parameters, self._backward, self._topology, self._table)
+            parts = self._parameters, self._backward, self._topology, self._table, self._paths, self._forward.closer
+            gather(step, trained, self._collector, *parts)
         facts["recorded"] = recorded
         self._backward.stop()
         self._parameters.stop()
+        self._paths.reset()
+        self._locator.closed(late)
         now = time.perf_counter()
         seconds = facts["seconds"] = now - self._last_close
         ours = facts["recorder_seconds"] = self._guard.spent + now - entered
@@ -357,7 +378,6 @@ class Recorder:
         self._schedule.spent(seconds, ours, recorded, self._norm_seconds)
         self._guard.spent, self._last_close = entered - now, now  # the guard adds all of this function's time
         self._file.step += 1
-        self._reset_step()
         self._arm(late)
 
     def _fail(self, error: Exception) -> None:
@@ -371,6 +391,7 @@ class Recorder:
 
     def _take_off(self) -> None:
         """Removes every hook."""
+        self._locator.detach()
         self._forward.detach()
         self._backward.stop()
         self._parameters.stop()

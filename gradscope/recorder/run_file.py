@@ -9,6 +9,7 @@ import torch
 
 from gradscope.recorder import compiled
 from gradscope.recorder.forward import ForwardHooks
+from gradscope.recorder.loss_paths import LossPaths
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.parallel import Parallelism
 from gradscope.recorder.scaling import LossScale
@@ -27,6 +28,7 @@ class Sources(NamedTuple):
     losses: LossReader
     scale: LossScale
     parallel: Parallelism
+    paths: LossPaths
 
 
 class RunFile:
@@ -79,9 +81,11 @@ class RunFile:
             sites=tuple(table.sites),
             links=tuple(self._sources.topology.links),
             heads=self._sources.topology.heads,
+            loss_path=self._sources.paths.path,
             criterion=", ".join(sorted(self._sources.losses.kinds)),
             not_observed=tuple(self.not_observed()),
             **self._sources.parallel.facts,
+            **self._sources.forward.oddities.facts,
             state=state,
             ended=ended,
         )
@@ -89,7 +93,7 @@ class RunFile:
 
     def not_observed(self) -> list[NotObserved]:
         """What could not be seen so far, and why."""
-        table, topology, forward, losses, scale, parallel = self._sources
+        table, topology, forward, losses, scale, parallel, _ = self._sources
         found = [*compiled.not_observed(table.compiled(), self._mode), *scale.not_observed()]
         if self.failure is not None:
             found.append(NotObserved(f"everything after step {self.step}", f"recording stopped: {self.failure}"))
@@ -104,7 +108,7 @@ class RunFile:
             why = "no forward pass was seen: was it compiled in place (model.compile()), or model.forward called directly?"
             found.append(NotObserved("activations and their gradients", why))
         elif self.step and not parallel.blind:
-            found += topology.unseen(self._mode == "full")
+            found += topology.unseen(self._mode == "full", forward.blind)
         found += forward.not_observed()
         if self.step and not losses.found:
             found.append(NotObserved("the loss", losses.missing))

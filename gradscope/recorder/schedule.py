@@ -44,13 +44,13 @@ class _Account:
         self.spent += seconds
         self._last = seconds
 
-    def covers(self, budget: float) -> bool:
-        """Whether one more reading stays within the budget, in seconds."""
-        return self.spent + self._last <= budget
+    def covers(self, budget: float, readings: int = 1) -> bool:
+        """Whether so many more readings stay within the budget, in seconds."""
+        return self.spent + readings * self._last <= budget
 
 
 class Schedule:
-    """Decides before a step whether to record it.
+    """Decides before a step whether to record it. "auto" records steps in pairs: a curvature takes two gradients.
 
     Args:
         every: record each k-th step, or "auto" to follow the budget.
@@ -75,6 +75,7 @@ class Schedule:
         self._idle = 0.0  # seconds that a step takes us that is not recorded, a running mean
         self._step = 0.0  # and how long such a step takes without us
         self._alarmed = False
+        self._second = -1  # step that makes a pair with the one before it
         self._losses, self._gradients = _Watch(), _Watch()
 
     def spent(self, total: float, recorder: float, recorded: bool, norm: float = 0.0, steps: int = 1) -> None:
@@ -118,7 +119,11 @@ class Schedule:
         if self._alarmed or step < FIRST_STEPS:
             self._alarmed = False
             return True
-        return self._full.covers((1 - NORM_SHARE) * self._overhead * self._training - self._closing)
+        if step == self._second:
+            return True
+        due = self._full.covers((1 - NORM_SHARE) * self._overhead * self._training - self._closing, readings=2)
+        self._second = step + 1 if due else self._second
+        return due
 
     def wants_norm(self) -> bool:
         """Whether to take the gradient's norm at a step that is not recorded in full."""

@@ -129,6 +129,11 @@ class SiteTable:
             self._ran += role == "output"
         return index
 
+    def target_site(self) -> int:
+        """The index of the site of what the loss compares outputs with."""
+        index = self._index.get(("", "target"))
+        return self._add(Site("", "target", "target", -1, "target")) if index is None else index
+
     def time_site(self, module: int, start: int, stop: int) -> int:
         """The index of a bin of time steps of a recurrent module, given its output site."""
         owner = self.sites[module]

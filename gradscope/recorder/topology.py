@@ -12,7 +12,7 @@ from torch import nn
 from gradscope.recorder.backward import Branch
 from gradscope.recorder.compiled import inside
 from gradscope.recorder.graph import node_at, read_graph, signature
-from gradscope.recorder.passes import ForwardPass, Node, Plan
+from gradscope.recorder.passes import ForwardPass, Node, Plan, mark_heads
 from gradscope.recorder.sites import SiteTable
 from gradscope.records import Link, NotObserved, RunInfo
 
@@ -51,11 +51,12 @@ class Topology:
                 found[site] = None
         return tuple(found)
 
-    def unseen(self, calls_inside: bool) -> list[NotObserved]:
+    def unseen(self, calls_inside: bool, blind: set[str]) -> list[NotObserved]:
         """Modules that no recorded training forward called, those without a forward of their own left out.
 
         Args:
             calls_inside: whether compiled code should have called hooks; else it goes without saying that it did not.
+            blind: paths of modules that ran without gradients.
         """
         seen = {path for path in self._table.module_of.values() if self._table.find(path, "output") is not None}
         modules = [module for module, path in self._table.module_of.items() if path in seen]
@@ -70,17 +71,19 @@ class Topology:
         }
         compiled = self._table.compiled()
         return [
-            NotObserved(path or "(model)", self._why_silent(path, compiled))
+            NotObserved(path or "(model)", self._why_silent(path, compiled, blind))
             for path in silent
             if not any(parent in silent for parent in _parents(path)) and (calls_inside or not inside(path, compiled))
         ]
 
-    def _why_silent(self, path: str, compiled: set[str]) -> str:
+    def _why_silent(self, path: str, compiled: set[str], blind: set[str]) -> str:
         """Why a module's forward was not seen."""
         if inside(path, compiled):
             return (
                 "it was compiled before watch(), without hooks; call watch() first, or torch._dynamo.reset() after it"
             )
+        if path in blind:
+            return "it ran under no_grad, so that no gradient reaches it"
         if path == "":
             return "its forward was not called in a recorded training step; model.forward(x) goes unseen, model(x) does not"
         above = {module for module, other in self._table.module_of.items() if other in ("", *_parents(path))}
@@ -99,6 +102,8 @@ class Topology:
                 return
             plan = self._plans[order] = read_graph(forward)
         forward.plan = plan
+        mark_heads(forward)
+        self._give_own_inputs(forward, plan)
         listeners: dict[tuple[int, int], tuple[Node, list[Branch]]] = {}
         for number, ways in plan.branches.items():
             call = forward.calls[number]
@@ -121,6 +126,18 @@ class Topology:
         for (_, position), (node, branches) in listeners.items():
             self._listen_at_port(node, position, branches)
 
+    def _give_own_inputs(self, forward: ForwardPass, plan: Plan) -> None:
+        """Gives calls that a module called several times feeds an input site of their own."""
+        for number in plan.own_inputs:
+            call = forward.calls[number]
+            if call.module is None:
+                continue
+            site = self._table.module_site(call.path, "input", call.module)
+            for edge in call.inputs:
+                fed = forward.probe_at(edge)
+                if fed is not None and site not in fed.sites:
+                    fed.sites.append(site)
+
     def learn(self, forward: ForwardPass) -> None:
         """Writes down what the plan of a pass that trained says."""
         plan = forward.plan
@@ -139,7 +156,7 @@ class Topology:
         inputs: dict[int, dict[int, None]] = {}
         for number, sites in plan.inputs.items():
             inputs.setdefault(forward.calls[number].site, {}).update(dict.fromkeys(sites))
-        for number in plan.branches:
+        for number in [*plan.own_inputs, *plan.branches]:
             call = forward.calls[number]
             part = self._table.find(call.path, "input")
             if part is not None:

@@ -18,7 +18,8 @@ QUANTITIES = (
     # of a parameter, on its fixed sample
     "gradient_change",  # since the step before, where that was recorded too; its dot is with the update in between
     "normalised_gradient",  # gradient / √v with the second moment v of before the step, unbiased: what Adam divides
-    # one number a unit (channel or feature), of what an activation gave
+    # one number a unit (channel or feature), of what an activation gave; of one that is a function and no module it
+    # stands at the output of the module that the function is applied to
     "slope",  # rms over the batch of the activation's derivative: 0 where a unit is silent, small where it is saturated
     "lasting_slope",  # the largest slope of the last looks, 8 at most: a unit that is dead stays at 0
     # one number a feature of what the model is fed
@@ -63,7 +64,7 @@ SUMMARY = np.dtype(
             "weight_dot",
             "f8",
         ),  # gradient: <weight, gradient>, exact. update: <gradient before, update>. gradient_change:
-        # <update before, change>. NaN for every other quantity
+        # <update before, change>. second_moment: <update, √v update>. NaN for every other quantity
         (
             "histogram",
             "f8",
@@ -91,6 +92,10 @@ STEP = np.dtype(
         ("training_mode", "?"),  # the model's `training` flag in its forward
         ("scale", "f8"),  # loss scale that gradients had in memory; the norms here and all summaries are without it
         ("skipped", "?"),  # by a gradient scaler, because gradients were not finite
+        (
+            "carried",
+            "f8",
+        ),  # norm of the gradients that were there before the first backward, over the step's; NaN: unknown
         ("trivial_loss", "f8"),  # of the best constant output, over the targets seen so far; NaN: the loss is not known
     ]
 )

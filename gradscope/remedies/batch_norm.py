@@ -17,7 +17,14 @@ class BatchNorm(Remedy):
 
     id = "batch-norm"
     title = "Insert BatchNorm before the activations"
-    cures = {"activation-saturates": 0.7, "init-too-small": 0.5, "init-too-large": 0.5, "activation-contracts": 0.3}
+    cures = {
+        "activation-saturates": 0.7,
+        "init-too-small": 0.5,
+        "init-too-large": 0.5,
+        "activation-contracts": 0.3,
+        "dead-path": 0.5,
+    }
+    only_for = {"dead-path": ("dead-units", "representation-collapse")}
     sources = ("Ioffe & Szegedy 2015, Batch normalization (arXiv:1502.03167)",)
 
     def why(self, finding: Finding, signals: Signals) -> str:

@@ -25,8 +25,10 @@ class Initialization(Remedy):
         "init-too-large": 1.0,
         "symmetric-init": 1.0,
         "activation-saturates": 0.6,
-        "dead-path": 0.3,
+        "dead-path": 0.6,
+        "weight-growth": 0.1,
     }
+    only_for = {"dead-path": ("dead-units", "representation-collapse", "untrained-parameter")}
     sources = (
         "He et al. 2015 (arXiv:1502.01852)",
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks",

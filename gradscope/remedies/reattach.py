@@ -8,21 +8,32 @@ from gradscope.signals import Signals
 
 
 class Reattach(Remedy):
-    """Removes what cuts a module's output from the loss: detach, .data, .item, numpy, no_grad."""
+    """Removes what cuts a module from the loss: detach, .data, .item, numpy, no_grad, or requires_grad False."""
 
     id = "reattach"
     title = "Reconnect the module to the loss"
-    cures = {"detached": 1.0}
+    cures = {"detached": 1.0, "frozen": 0.8}
     sources = ("torch.autograd, Locally disabling gradient computation",)
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
-        return "The modules ran in training, and nothing came back to them: between them and the loss the graph is cut."
+        if _frozen(finding):
+            return "With requires_grad True a parameter gets a gradient, and an optimizer that holds it moves it."
+        where = finding.message.partition("the graph is cut ")[2].partition(":")[0]
+        cut = f"the graph is cut {where}" if where else "between them and the loss the graph is cut"
+        return f"The modules ran in training, and nothing came back to them: {cut}."
 
     def code(self, finding: Finding, signals: Signals) -> str:
         """Code to paste."""
+        path = finding.layers[0] if finding.layers else ""
+        if _frozen(finding):
+            return f'layer = model.get_submodule("{path}")  # before the optimizer is built\nlayer.requires_grad_(True)'
         return (
             f"# look behind {', '.join(finding.layers[:3])} for .detach(), .data, .item(), .numpy(), torch.tensor(...)\n"
             "# or `with torch.no_grad():`; if it is meant, say so and spare the work:\n"
-            f'model.get_submodule("{finding.layers[0] if finding.layers else ""}").requires_grad_(False)'
+            f'model.get_submodule("{path}").requires_grad_(False)'
         )
+
+
+def _frozen(finding: Finding) -> bool:
+    return bool(finding.causes) and finding.causes[0].id == "frozen"

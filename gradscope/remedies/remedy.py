@@ -17,12 +17,14 @@ class Remedy(ABC):
         id: the cure, e.g. "gradient-clipping".
         title: what to do, in a few words.
         cures: how well it works against a cause, from 0 to 1, by the cause's id.
+        only_for: the rules in whose findings it works against a cause, by the cause's id; any rule's where not said.
         sources: where that is from.
     """
 
     id: ClassVar[str]
     title: ClassVar[str]
     cures: ClassVar[Mapping[str, float]]
+    only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     sources: ClassVar[tuple[str, ...]]
 
     @abstractmethod
@@ -39,4 +41,8 @@ class Remedy(ABC):
 
     def suits(self, finding: Finding) -> float:
         """How well it fits a finding: the confidence of each cause times how well this cures it, summed."""
-        return sum(cause.confidence * self.cures.get(cause.id, 0.0) for cause in finding.causes)
+        return sum(
+            cause.confidence * self.cures.get(cause.id, 0.0)
+            for cause in finding.causes
+            if finding.rule in self.only_for.get(cause.id, (finding.rule,))
+        )

@@ -13,7 +13,14 @@ class SkipConnection(Remedy):
 
     id = "skip-connection"
     title = "Add skip connections"
-    cures = {"depth-without-skip": 1.0, "activation-contracts": 0.3, "init-too-small": 0.3, "activation-saturates": 0.3}
+    cures = {
+        "depth-without-skip": 1.0,
+        "activation-contracts": 0.3,
+        "init-too-small": 0.3,
+        "activation-saturates": 0.3,
+        "dead-path": 0.3,
+    }
+    only_for = {"dead-path": ("dead-units", "representation-collapse")}
     sources = ("He et al. 2016, Deep residual learning for image recognition (arXiv:1512.03385)",)
 
     def why(self, finding: Finding, signals: Signals) -> str:

@@ -7,6 +7,7 @@ from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
 from gradscope.signals.loss import squared_error
+from gradscope.signals.output import asked
 
 
 class StandardizeTargets(Remedy):
@@ -20,6 +21,13 @@ class StandardizeTargets(Remedy):
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
         error = squared_error(signals)
+        target = asked(signals)
+        if target is not None and target.rms > 0:
+            return (
+                f"The targets lie between {number(target.lowest)} and {number(target.highest)}, their mean is "
+                f"{number(target.mean)}. The gradient of a squared error is the distance to them; with standardised "
+                "targets it starts near 1."
+            )
         root = "" if error is None else f"The outputs are {number(error.root[0])} away from the targets at the start. "
         return f"{root}The gradient of a squared error is that distance; with standardised targets it starts near 1."
 

@@ -87,7 +87,8 @@ def _has_norm(run: Run) -> NDArray[np.bool_]:
 def _non_finite_tensors(run: Run) -> Count:
     if not len(run.summaries):
         return Count(0, 0)
-    latest = run.summaries[run.summaries["step"] == run.summaries["step"].max()]
+    of_tensors = run.summaries["quantity"] < QUANTITIES.index("gradient_change")  # what follows is derived from them
+    latest = run.summaries[of_tensors & (run.summaries["step"] == run.summaries["step"].max())]
     return Count(int(latest["non_finite"].sum()), len(latest))
 
 

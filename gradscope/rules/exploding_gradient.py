@@ -14,7 +14,9 @@ from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 from gradscope.signals.before import what_changed
 from gradscope.signals.loss import squared_error
-from gradscope.signals.mechanisms import sentence, shares, totals
+from gradscope.signals.mechanisms import normalised_weights, sentence, shares, totals
+
+BOUNDED = ("Tanh", "Hardtanh", "Sigmoid", "Hardsigmoid", "Softsign", "Softmax", "ReLU6")
 
 
 class ExplodingGradient(Rule):
@@ -70,8 +72,11 @@ class ExplodingGradient(Rule):
 
     def _along_depth(self, signals: Signals) -> Finding | None:
         """Growth on the way back."""
-        layers = signals.layers
+        layers = [i for i in signals.layers if any(signals.sites[p].trainable for p in signals.parameters_of(i))]
         gain = np.where(np.isfinite(signals.backward_gain[layers]), signals.backward_gain[layers], np.nan)
+        for row, layer in enumerate(layers):  # a recurrent module grows it inside, where its weights get theirs
+            if signals.sites[layer].mechanism == "recurrence":
+                gain[row] = np.fmax(gain[row], gain[row] * 10 ** np.nan_to_num(signals.own_gain(layer), neginf=0.0))
         usable = np.flatnonzero(~np.isnan(gain).all(axis=0)) if len(layers) else np.array([], int)
         if not len(usable):
             return None
@@ -113,21 +118,30 @@ class ExplodingGradient(Rule):
         everything = sum(share.decades for share in grown.values()) or 1.0
         causes = []
         late = int(signals.steps[column]) > int(signals.steps[0])
-        if weights:
+        # weights that a normalisation follows have no scale (THEORY T28): what they grew it takes back, and the rest is its
+        bound = sum(normalised_weights(signals, column))
+        normalised = bound + sum(share.decades for share in found if share.mechanism == "normalisation")
+        free = sum(item.decades for item in weights) - bound
+        if weights and free > 0.3:
             share = max(weights, key=lambda item: item.decades)
-            part = sum(item.decades for item in weights) / everything
+            everything = (everything - bound) or 1.0
+            part = free / everything
             name = "weight-growth" if late else "init-too-large"
             why = f"each {share.kind} multiplies the gradient by {number(share.each)} ({sentence(signals, column)})"
             causes.append(Cause(name, round(min(0.95, part), 2), why))
         for mechanism, name in (("recurrence", "long-backprop-chain"), ("normalisation", "norm-at-init")):
             amount = sum(share.decades for share in grown.values() if share.mechanism == mechanism)
-            if amount > 0:
+            if mechanism == "normalisation":
+                amount = normalised if amount > 0 or bound > 0 else 0.0
+            if amount > 0.3:
                 why = f"{mechanism} grew the gradient by {number(amount)} decades ({sentence(signals, column)})"
                 causes.append(Cause(name, round(min(0.9, amount / everything), 2), why))
         saturated = [
             share
             for share in found
-            if share.working is not None and share.each < 0.5 * _best(share.working, share.count)
+            if share.kind in BOUNDED
+            and share.working is not None
+            and share.each < 0.5 * _best(share.working, share.count)
         ]
         for share in saturated:
             why = (
@@ -137,7 +151,12 @@ class ExplodingGradient(Rule):
         if late:
             changed = what_changed(signals, int(signals.steps[column]))
             why = "; ".join(["it was not so at the first recorded steps: it grew", *changed])
-            causes.append(Cause("learning-rate-too-high", 0.6 if changed else 0.5, why))
+            thrown = _largest(signals.update_ratio[_weights(signals)], column)
+            confidence = 0.6 if changed else 0.5
+            if thrown > self.update.value:  # no growth by itself: steps too large made it
+                why = f"a step before it moved the weights by {number(thrown)} times their own size"
+                confidence = 0.97
+            causes.append(Cause("learning-rate-too-high", confidence, why))
         return sorted(causes, key=lambda cause: -cause.confidence)
 
     def _as_a_whole(self, signals: Signals) -> Finding | None:
@@ -241,6 +260,12 @@ class ExplodingGradient(Rule):
                 run(fine, update={"a.weight": 1.0, "b.weight": 1.0}, loss=1.0),
             ),
         )
+
+
+def _largest(ratio: np.ndarray, column: int) -> float:
+    """The largest median update ratio of the recorded steps before a column; 0 when none is known."""
+    medians = _median_rows(ratio)[:column]
+    return float(np.nanmax(medians)) if np.isfinite(medians).any() else 0.0
 
 
 def _best(working: float, count: int) -> float:

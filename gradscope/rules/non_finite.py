@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from gradscope.numerals import number, ranks_in_words
-from gradscope.records import Cause, Evidence, Finding
+from gradscope.records import Cause, Event, Evidence, Finding, Run
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
+from gradscope.signals.loss import squared_error
+from gradscope.signals.non_finite import (
+    Onset,
+    depth_growth,
+    growth_before,
+    largest_before,
+    onset,
+    operations_between,
+    output_range,
+    reached,
+)
+from gradscope.signals.output import output_side
 
-_OVERFLOWING = ("activation_gradient", "gradient")  # when a loss scale is too large
-_FORWARD_FIRST = ("weight", "activation", "activation_gradient", "gradient", "update")
+_DOMAIN = ("log", "log2", "log10", "log1p", "sqrt", "rsqrt", "div", "pow", "norm", "linalg_vector_norm", "reciprocal")
+_EXPONENTIAL = ("exp", "exp2", "expm1", "sinh", "cosh")
 
 
 class NonFinite(Rule):
@@ -23,15 +37,18 @@ class NonFinite(Rule):
 
     When it is harmless: a gradient scaler that skips a step with infinite gradients does what it is for. Such steps get
     a note. Ten of them in a row are no overflow any more: by then the loss scale is a thousandth of what it was.
+    Activations of -Inf that reach neither the loss nor any gradient are masks; a NaN that does not either gets a note.
 
     How it is measured: every summary says exactly whether any entry is NaN or Inf. At the first recorded step with
-    one, the first module in execution order whose output has it is the origin. When all outputs are finite the gradient
-    has it, which flows backwards: the origin is the last module in execution order to whose output a finite gradient
-    came and from whose input none went on; failing that, the last whose own gradient has it. When steps between were
-    not recorded, the origin is the first that was seen. In a training on many processes the ranks that had it first are
-    named.
+    one, the first module in execution order whose output has it is the origin; when the outputs are finite and the loss
+    is not, the loss is. When the loss is finite too the gradient has it, which flows backwards: the origin is the last
+    module in execution order to whose output a finite gradient came and from whose input none went on; failing that,
+    the last whose own gradient has it. Beside it stands what it was at the last recorded step before, and the decades
+    that were left to the largest number of its format. When the step itself was not recorded the origin is not known:
+    `every=1` records every step, and `on_non_finite="locate"` runs the step again and names the very operation and its
+    line. In a training on many processes the ranks that had it first are named.
 
-    What to do: the suggestion follows the cause, mostly gradients that explode; see exploding-gradient.
+    What to do: the suggestion follows the cause, mostly steps that are too long; see learning-rate-too-high.
     """
 
     id = "non-finite"
@@ -39,55 +56,52 @@ class NonFinite(Rule):
     needs_steps = 1
     count = Threshold(1, "NaN or Inf entries", "exact: a single one is one too many")
     skips = Threshold(10, "skipped steps in a row", "each halves the loss scale, ten of them by 1,024")
-    sources = ("IEEE 754-2019, arithmetic with infinities and NaN",)
+    update = Threshold(
+        0.5,
+        "rms(Δw)/rms(w) of a weight at the last recorded step before",
+        "as in exploding-gradient: healthy digits trainings stay below 0.03",
+    )
+    growth = Threshold(
+        10,
+        "gradient norm or loss over the run's beginning, a factor",
+        "a decade above what noise does to a small batch",
+    )
+    depth = Threshold(
+        1e3, "rms of the largest layer over that of the input, a factor", "three decades: healthy networks keep to 1.5"
+    )
+    fed = Threshold(
+        10, "rms of what the model is fed", "standardised features have 1, raw pixels 100, raw prices and lengths more"
+    )
+    headroom = Threshold(2, "decades to the largest number of the format", "one step can grow a number a hundredfold")
+    sources = (
+        "IEEE 754-2019, arithmetic with infinities and NaN",
+        "Micikevicius et al. 2018, Mixed precision training (arXiv:1710.03740)",
+    )
 
     def check(self, signals: Signals) -> Iterator[Finding]:
         """Finds the first NaN or Inf."""
         steps = signals.run.steps
-        losses = steps["step"][steps["has_loss"] & ~np.isfinite(steps["loss"])]
         stuck = signals.skipped_in_a_row >= self.skips.value
-        onsets = {}
-        for quantity in _FORWARD_FIRST:
-            excused = signals.skipped if quantity in _OVERFLOWING and not stuck else None
-            onset = signals.first_non_finite(quantity, excused)
-            if onset is not None:
-                onsets[quantity] = onset
-        if not len(losses) and not onsets:
+        found = onset(signals, stuck)
+        if found is None:
             yield from self._skips(signals)
             return
-        first = min([int(step) for step in losses[:1]] + [step for step, _ in onsets.values()])
-        at_first = {quantity: sites for quantity, (step, sites) in onsets.items() if step == first}
-        sites, what = [], "the loss"
-        for quantity in _FORWARD_FIRST:
-            if at_first.get(quantity):
-                backward = quantity in ("activation_gradient", "gradient")
-                sites = sorted(at_first[quantity], key=lambda i: signals.sites[i].order * (-1 if backward else 1))
-                what = f"the {quantity.replace('_', ' ')} of {_title(signals, sites[0])}"
-                break
-        of_loss = bool(len(losses)) and int(losses[0]) == first
-        kind = self._kind(signals, first, sites[0] if sites and not of_loss else None)
-        if what.startswith("the activation gradient") and (makers := self._makers(signals, first)):
-            sites = [makers[0], *sites]
-            what = f"the backward pass of {_title(signals, makers[0])}, to which a finite gradient came"
+        losses = steps["step"][steps["has_loss"] & ~np.isfinite(steps["loss"])]
         now = stuck or bool(len(losses) and losses[-1] == steps["step"][-1]) or self._still(signals)
-        touched = len({site for found in at_first.values() for site in found})
-        subject = "Loss is" if of_loss else "A value is"
-        where = _on_ranks(signals, first, sites[0] if sites else -1)
-        message = f"{subject} {kind} since step {first:,}; it began in {what}{where}"
-        previous = steps["loss"][(steps["step"] < first) & np.isfinite(steps["loss"])]
-        evidence = [Evidence("tensors with NaN or Inf at that step", float(touched), "", self.count.value, "0")]
-        if len(previous):
-            evidence.append(Evidence("last finite loss", float(previous[-1])))
-        layers = tuple(dict.fromkeys(_layer(signals, site) for site in sites))
+        message = f"{'Loss is' if found.of_loss else 'A value is'} {found.kind} since step {found.step:,}; "
+        message += self._where(signals, found)
+        lost = found.quantity == "activation" and found.kind == "NaN" and not reached(signals).any()
+        if lost:
+            message += "; neither the loss nor a gradient has it"
         yield Finding(
             self.id,
-            "error" if now else "warning",
-            layers,
-            first,
-            int(steps["step"][-1]) if now else first,
+            "note" if lost else "error" if now else "warning",
+            self._layers(signals, found),
+            found.step,
+            int(steps["step"][-1]) if now else found.step,
             f"{message}; the scaler skips every step" if stuck else message if now else f"{message}; it passed",
-            tuple(evidence),
-            tuple(self._causes(signals, first)),
+            tuple(self._evidence(signals, found)),
+            tuple(self._causes(signals, found)),
         )
 
     def _skips(self, signals: Signals) -> Iterator[Finding]:
@@ -101,71 +115,268 @@ class NonFinite(Rule):
             why = "gradients overflow at this loss scale, which the scaler then lowers: that is its work"
             yield Finding(self.id, "note", (), first, last, message, (evidence,), (Cause("precision", 0.9, why),))
 
-    def _makers(self, signals: Signals, step: int) -> list[int]:
-        """Modules to whose output a finite gradient came and whose input's is not, the last in execution order first."""
-        at_step = signals.values("activation_gradient", "non_finite")[:, np.searchsorted(signals.steps, step)]
-        found = [
-            i
-            for i, site in enumerate(signals.sites)
-            if at_step[i] == 0 and any(at_step[fed] == 1 for fed in site.inputs)  # NaN where none was seen
-        ]
-        return sorted(found, key=lambda i: -signals.sites[i].order)
-
-    def _kind(self, signals: Signals, step: int, site: int | None) -> str:
-        """NaN or Inf, in a word."""
-        column = np.flatnonzero(signals.steps == step)
-        if site is not None and len(column):
-            for quantity in _FORWARD_FIRST:
-                if signals.values(quantity, "nans")[site, column[0]] > 0:
-                    return "NaN"
-                if signals.values(quantity, "positive_infs")[site, column[0]] > 0:
-                    return "Inf"
-                if signals.values(quantity, "negative_infs")[site, column[0]] > 0:
-                    return "-Inf"
-        loss = signals.run.steps["loss"][signals.run.steps["step"] == step]
-        return "Inf" if len(loss) and np.isinf(loss[0]) else "NaN"
-
     def _still(self, signals: Signals) -> bool:
         """Whether weights or activations are broken at the last recorded step."""
         return any(bool(signals.non_finite(quantity)[:, -1:].any()) for quantity in ("weight", "activation"))
 
-    def _causes(self, signals: Signals, first: int) -> list[Cause]:
-        """What came just before."""
-        causes = []
-        before = np.flatnonzero(signals.steps < first)
-        weights = [i for i in signals.parameters if len(signals.sites[i].shape) != 1]
-        if len(before) and len(weights):
-            ratio = float(np.nanmax(np.nan_to_num(signals.update_ratio[weights][:, before[-1]], nan=0.0)))
-            if ratio > 0.5:
-                why = f"the last recorded step before moved a weight by {number(ratio)} times its own size"
-                causes.append(Cause("learning-rate-too-high", 0.6, why))
-                causes.append(Cause("no-clipping", 0.4, "nothing bounds the length of a step"))
-        if first == int(signals.run.steps["step"][0]):
-            fed = [i for i, site in enumerate(signals.sites) if site.role == "input" and site.path == ""]
-            if fed and bool(signals.non_finite("activation")[fed, 0].any()):
-                causes.append(Cause("unscaled-input", 0.9, "what the model is fed holds NaN or Inf already"))
+    # where
+
+    def _where(self, signals: Signals, found: Onset) -> str:
+        """Where it began, in words."""
+        place = located(found)
+        if place:
+            return f"it began in {place}"
+        if not found.recorded:
+            return 'its origin was not recorded: run with every=1 or on_non_finite="locate"'
+        site = found.sites[0] if found.sites else -1
+        if found.quantity == "loss":
+            where = "the loss"
+        elif found.maker:
+            where = f"the backward pass of {_title(signals, site)}, to which a finite gradient came"
+        else:
+            where = f"the {found.quantity.replace('_', ' ')} of {_title(signals, site)}"
+        if found.code:
+            where += f" or the code {found.code_place} it ({found.code})"
+        elif found.quantity == "activation" and signals.sites[site].mechanism != "weights" and signals.sites[site].path:
+            where += f" ({signals.sites[site].kind})"
+        return f"it began in {where}{_on_ranks(signals, found.step, site)}"
+
+    def _layers(self, signals: Signals, found: Onset) -> tuple[str, ...]:
+        """The origin first; without one, what had least room left at the last recorded step before."""
+        paths = [_layer(signals, site) for site in found.sites] if found.recorded else []
+        if found.located and found.located.get("direction") in ("forward", "backward", "weight"):
+            paths.insert(0, str(found.located.get("module", "")))
+        elif found.located and found.located.get("direction") in ("loss", "target"):
+            paths = [signals.sites[head].path for head in signals.run.info.heads] + paths
+        if not paths:
+            paths = [_layer(signals, site) for site in self._nearest(signals, found)]
+        return tuple(dict.fromkeys(paths))
+
+    def _nearest(self, signals: Signals, found: Onset) -> list[int]:
+        """Weights that a step moved furthest at the last recorded step before; those of the layers, worst first."""
+        before = np.flatnonzero(signals.steps < found.step)
+        weights = [i for i in signals.parameters if len(signals.sites[i].shape) > 1]
+        if not len(before) or not weights:
+            return []
+        ratio = np.nan_to_num(signals.update_ratio[weights][:, before[-1]], nan=0.0, posinf=np.inf)
+        return [weights[row] for row in np.argsort(-ratio, kind="stable") if ratio[row] > 0]
+
+    def _evidence(self, signals: Signals, found: Onset) -> Iterator[Evidence]:
+        yield Evidence("tensors with NaN or Inf at that step", float(found.tensors), "", self.count.value, "0")
+        steps = signals.run.steps
+        previous = steps["loss"][(steps["step"] < found.step) & np.isfinite(steps["loss"])]
+        if len(previous):
+            yield Evidence("last finite loss", float(previous[-1]))
+        before = largest_before(signals, found)
+        if before is not None:
+            step, size, decades = before
+            yield Evidence(f"largest magnitude there at step {step:,}", size)
+            dtype = signals.sites[found.sites[0]].dtype or "float32"
+            yield Evidence(f"room to the largest {dtype}", decades, "decades", self.headroom.value)
+        if found.located and isinstance(found.located.get("largest_input"), float):
+            yield Evidence(f"largest input of {found.located.get('operation')}", found.located["largest_input"])
+        ratio, norm, loss = growth_before(signals, found.step)
+        if ratio > self.update.value:
+            yield Evidence("update ratio before", ratio, "", self.update.value, "1e-4 … 0.05")
+        for name, times in (("gradient norm", norm), ("loss", loss)):
+            if times > self.growth.value:
+                yield Evidence(f"growth of the {name} before", times, "", self.growth.value)
+
+    # why
+
+    def _causes(self, signals: Signals, found: Onset) -> list[Cause]:
+        """What explains it, likeliest first."""
+        blame: dict[str, tuple[float, str]] = {}
+
+        def add(cause: str, confidence: float, why: str) -> None:
+            if confidence > blame.get(cause, (0.0, ""))[0]:
+                blame[cause] = confidence, why
+
+        for judge in (self._data, self._formats, self._loss_side, self._beginning, self._steps, self._operations):
+            for cause in judge(signals, found):
+                add(cause.id, cause.confidence, cause.explanation)
+        if not blame:
+            add("no-clipping", 0.2, "nothing recorded before it was out of the ordinary")
+        causes = [Cause(name, *rest) for name, rest in blame.items()]
+        return sorted(causes, key=lambda cause: -cause.confidence)
+
+    def _data(self, signals: Signals, found: Onset) -> Iterator[Cause]:
+        """What the model is fed."""
+        direction = (found.located or {}).get("direction")
+        site = next((i for i, site in enumerate(signals.sites) if site.role == "input" and site.path == ""), None)
+        broken = site is not None and found.column is not None and signals.non_finite("activation")[site, found.column]
+        if direction == "input" or broken:
+            yield Cause("unscaled-input", 0.95, "what the model is fed holds NaN or Inf already")
+        elif direction == "target":
+            yield Cause("unscaled-target", 0.9, "the targets hold NaN or Inf already")
+        if site is None or broken:
+            return
+        size = signals.rms("activation")[site]
+        size = size[np.isfinite(size)]
+        if len(size) and size[0] > self.fed.value:
+            why = f"what the model is fed has an rms of {number(float(size[0]))}; gradients and products grow with it"
+            yield Cause("unscaled-input", 0.85, why)
+
+    def _formats(self, signals: Signals, found: Onset) -> Iterator[Cause]:
+        """Whether half precision ran out of numbers."""
+        dtype = str((found.located or {}).get("dtype", "")) or (
+            signals.sites[found.sites[0]].dtype if found.sites else ""
+        )
+        if dtype != "float16":
+            return
+        before = largest_before(signals, found)
+        near = before is not None and before[2] < self.headroom.value
+        operation = str((found.located or {}).get("operation", ""))
+        if found.located and operation in _DOMAIN:
+            return
+        if found.quantity == "update":
+            yield Cause("precision", 0.9, "the update is computed in float16, where Adam's eps of 1e-8 is 0")
+        elif near and before is not None:
+            why = f"float16 ends at 65,504; at step {before[0]:,} the largest was {number(before[1])}"
+            yield Cause("precision", 0.9, why)
+        else:
+            yield Cause("precision", 0.75, "it is held in float16, which ends at 65,504; float32 goes on to 3e38")
+
+    def _loss_side(self, signals: Signals, found: Onset) -> Iterator[Cause]:
+        """Operations of the loss that not every output suits."""
+        direction = (found.located or {}).get("direction")
+        if direction in ("forward", "backward", "input", "weight", "target") or (
+            not direction and found.quantity != "loss"
+        ):
+            return
+        side = output_side(signals)
+        names = {name.lower() for name in side.names} if side is not None else set()
+        operation = str((found.located or {}).get("operation", ""))
+        low, high = output_range(signals, found)
+        if operation in _DOMAIN[:4] or (not operation and (names & {"log", "log2", "log10", "log1p"})):
+            reach = f"outputs reach from {number(low)} to {number(high)}"
+            if low < 0 or high > 1:
+                why = f"the loss takes a logarithm, and {reach}: nothing keeps them between 0 and 1"
+                yield Cause("output-activation", 0.85, why)
+                yield Cause("loss-mismatch", 0.7, "a loss that takes logits needs no logarithm of an output")
             else:
-                causes.append(
-                    Cause("init-too-large", 0.4, "it is there at the first step, before anything was learned")
-                )
-        return causes or [Cause("no-clipping", 0.2, "nothing recorded before it was out of the ordinary")]
+                why = "the loss takes the logarithm of an output that can be exactly 0 or 1; the loss on logits cannot"
+                yield Cause("loss-mismatch", 0.85, why)
+                yield Cause("output-activation", 0.4, "the output's activation rounds to exactly 0 or 1")
+        elif operation in _DOMAIN:
+            why = f"the loss has a {operation} whose value or slope is infinite at 0"
+            yield Cause("loss-mismatch", 0.8, why)
+        elif operation in _EXPONENTIAL or (not operation and names & set(_EXPONENTIAL)):
+            yield Cause("loss-mismatch", 0.6, "the loss takes an exponential of the output, which overflows")
+
+    def _beginning(self, signals: Signals, found: Onset) -> Iterator[Cause]:
+        """What was wrong before anything was learned."""
+        if not len(signals.steps) or found.step < int(signals.steps[0]):
+            return
+        at_once = found.step == int(signals.run.steps["step"][0])
+        layers, each, whole = depth_growth(signals, 0)
+        gain = signals.backward_gain[signals.layers][:, :1]
+        back = float(np.max(gain, where=np.isfinite(gain), initial=0.0))
+        if whole > self.depth.value or back > self.depth.value:
+            kinds = {signals.sites[i].kind for i in signals.layers}
+            exponential = any("exp" in kind.lower() for kind in kinds) or "Exp" in operations_between(signals)
+            grows = f"{number(each)} a layer, {number(whole)} over {layers} of them" if whole >= back else number(back)
+            why = f"at the first step numbers grow with the depth already: {grows}"
+            why += "; an exponential as activation turns a sum into a product" if exponential else ""
+            yield Cause("init-too-large", 0.9, why)
+        elif at_once and found.quantity == "weight":
+            yield Cause("init-too-large", 0.6, "the weights hold it before the first update")
+        elif at_once and found.quantity == "activation" and not found.code:
+            yield Cause("init-too-large", 0.4, "it is there at the first step, before anything was learned")
+        error = squared_error(signals)
+        if error is not None and error.ratio[0] > 10 * self.growth.value:
+            why = f"the targets were {number(float(error.ratio[0]))} times larger than the outputs at the first step"
+            yield Cause("unscaled-target", 0.85, why)
+
+    def _steps(self, signals: Signals, found: Onset) -> Iterator[Cause]:
+        """Steps that were too long."""
+        if found.step == int(signals.run.steps["step"][0]):
+            return
+        ratio, norm, loss = growth_before(signals, found.step)
+        grown = []
+        if ratio > self.update.value:
+            grown.append(f"the last recorded step before moved a weight by {number(ratio)} times its own size")
+        if norm > self.growth.value:
+            grown.append(f"the gradient norm had grown {number(norm)}-fold")
+        if loss > self.growth.value:
+            grown.append(f"the loss had grown {number(loss)}-fold")
+        if grown:
+            yield Cause("learning-rate-too-high", 0.8, ", ".join(grown))
+            if not signals.clipped_share > 0:
+                yield Cause("no-clipping", 0.4, "nothing bounds the length of a step")
+        elif not found.recorded and not found.located:
+            why = "nothing had grown before: a batch that holds NaN or Inf does this, or a logarithm, root or quotient at 0"
+            yield Cause("unscaled-input", 0.4, why)
+
+    def _operations(self, signals: Signals, found: Onset) -> Iterator[Cause]:
+        """An operation inside the model that not every number suits."""
+        place = found.located or {}
+        operation = str(place.get("operation", ""))
+        names = {name.strip().lower() for name in found.code.split(",")} if not place else {operation}
+        if place.get("direction") in ("input", "weight", "target", "loss") or not (names & {*_DOMAIN, *_EXPONENTIAL}):
+            return
+        what = " or ".join(sorted(names & {*_DOMAIN, *_EXPONENTIAL}))
+        if names & set(_EXPONENTIAL):
+            yield Cause("init-too-large", 0.55, f"{what} overflows beyond 88 in float32 and 11 in float16")
+        else:
+            why = f"{what} is infinite, or has an infinite slope, at 0: keep its input away from there by an eps"
+            yield Cause("precision", 0.5, why)
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
         """Runs written by hand."""
         nan = float("nan")
         broken = [1.0, 1.0, 1.0, nan, nan, nan, nan, nan]
+        both = {"a": broken, "b": broken}
+        where = {"direction": "forward", "operation": "log", "module": "b", "file": "net.py", "line": 7, "said": ""}
+        found = run(both, activation={"b": broken}, loss=broken)
         return (
-            Case("activations turn NaN in the middle", run({"a": 1.0, "b": 1.0}, activation={"b": broken}), ("b",)),
+            Case("activations turn NaN in the middle", run(both, activation={"b": broken}), ("b",)),
+            Case("the outputs are finite, the loss is not", run(both, loss=broken), ("b",)),
             Case("a gradient is NaN", run({"a": broken, "b": 1.0}), ("b", "a")),
+            Case("a replay named the operation", _with_event(found, 3, where), ("b",)),
             Case("large and finite", run({"a": 1e30, "b": 1.0}, loss=1e30)),
             Case(
                 "the scaler skips every step",
                 run({"a": [nan] * 16, "b": 1.0}, skipped=range(16), steps=16),
                 ("b", "a"),
             ),
+            Case(
+                "a mask of -Inf that nothing comes of",
+                run({"a": 1.0, "b": 1.0}, extra={("a", "activation"): {"non_finite": 1, "negative_infs": 500}}),
+            ),
             Case("a loss that was not observed is not NaN", run({"a": 1.0, "b": 1.0}, loss=None)),
         )
+
+
+def located(found: Onset) -> str:
+    """What a replay of the step found, in words; "" without any."""
+    place: dict[str, Any] = found.located or {}
+    if not place.get("operation"):
+        return ""
+    line = f" at {_short(str(place['file']))}:{place['line']}" if place.get("file") else ""
+    code = f" (`{place['code']}`)" if line and place.get("code") else ""
+    module = str(place.get("module", "")) or "the model"
+    operation, direction = place["operation"], place.get("direction")
+    if direction == "input":
+        return "what the model is fed"
+    if direction == "target":
+        return f"the targets that the loss is given{line}{code}"
+    if direction == "weight":
+        return f"{operation}, before the forward pass"
+    if direction == "loss":
+        return f"{operation} in the loss{line}{code}"
+    title = f"layer {module}" if module.isdigit() else module
+    return f"the {'activation' if direction == 'forward' else 'backward pass'} of {title}: {operation}{line}{code}"
+
+
+def _short(file: str) -> str:
+    """The last two parts of a path."""
+    return "/".join(file.replace("\\", "/").split("/")[-2:])
+
+
+def _with_event(run: Run, step: int, data: dict[str, Any]) -> Run:
+    return replace(run, events=(Event(step, 0.0, "located", data),))
 
 
 def _on_ranks(signals: Signals, step: int, site: int) -> str:

@@ -74,13 +74,16 @@ class VanishingGradient(Rule):
         # a layer starves when it and all before it do: then no other way brings the gradient to them either
         with np.errstate(invalid="ignore"):
             starved = np.fmax.accumulate(gain, axis=0) < self.warning.value
-        starved &= np.fmax.accumulate(gain, axis=0) > 0
+            # exactly zero from the start belongs to untrained-parameter; a trickle that dried up is ours
+            starved &= np.maximum.accumulate(np.fmax.accumulate(gain, axis=0) > 0, axis=1)
         usable = np.flatnonzero(np.isfinite(gain).any(axis=0))
         sick = [column for column in usable if starved[:, column].any()]
         now = all(column in sick for column in usable[-3:])
         if not sick or not (now or all(column in sick for column in usable[:3])):
             return
         column = int(sick[-1] if now else sick[0])
+        alive = [each for each in sick if not (gain[starved[:, column], each] == 0).any()]
+        column = int(alive[-1] if now and alive else column)  # where what took the gradient can still be measured
         layers = [trained[row] for row in np.flatnonzero(starved[:, column])]
         worst = min(layers, key=lambda layer: _or(signals.unpooled_gain[layer, column], math.inf))
         smallest = float(np.nanmin(signals.unpooled_gain[layers, column]))
@@ -113,7 +116,9 @@ class VanishingGradient(Rule):
         blame: dict[str, float] = {}
         activations = [share for share in found if share.mechanism == "activation"]
         for share in activations:
-            if share.working is None:
+            if share.working is None:  # a softmax between layers, say: what it should let through is all
+                if share.each < CONTRACTING:
+                    blame["activation-contracts"] = blame.get("activation-contracts", 0.0) - share.decades
                 continue
             if 10 ** (share.working / share.count) < CONTRACTING:
                 blame["activation-contracts"] = blame.get("activation-contracts", 0.0) - share.working
@@ -167,12 +172,18 @@ def _or(value: float, otherwise: float) -> float:
     return otherwise if math.isnan(value) else float(value)
 
 
+def _each_at_best(share: Share) -> float:
+    """What one of these activations does to the gradient when it works as meant, in decades; as measured if unknown."""
+    return (share.decades if share.working is None else share.working) / share.count
+
+
 def _why(cause: str, decades: float, found: list[Share], budget: str) -> str:
     """One sentence for a cause, with its numbers."""
-    activations = [share for share in found if share.mechanism == "activation" and share.working is not None]
+    everything = [share for share in found if share.mechanism == "activation"]
+    activations = [share for share in everything if share.working is not None]
     weights = [share for share in found if share.mechanism == "weights"]
-    if cause == "activation-contracts" and activations:
-        share = min(activations, key=lambda item: (item.working or 0.0) / item.count)
+    if cause == "activation-contracts" and everything:
+        share = min(everything, key=_each_at_best)
         text = f"each {share.kind} passes on {number(share.each)} of the gradient, whatever it is fed: it contracts"
     elif cause in ("activation-saturates", "weight-growth") and activations:
         share = min(activations, key=lambda item: item.decades - (item.working or 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -44,3 +45,43 @@ def squared_error(signals: Signals) -> SquaredError | None:
     size = np.fmax(activation[heads[0]], activation[feeding[-1]] if feeding else 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return SquaredError(root, size, root / np.where(size > 0, size, np.nan))
+
+
+def double_softmax_floor(classes: int) -> float:
+    """The lowest cross-entropy that probabilities taken for logits can reach: ln(e + K - 1) - 1 (THEORY T16).
+
+    Example:
+        >>> round(double_softmax_floor(10), 5)
+        1.46115
+    """
+    return math.log(math.e + classes - 1) - 1
+
+
+def bounded_logits_floor(classes: int, lowest: float, highest: float) -> float:
+    """The lowest cross-entropy of logits that stay in a range: ln(1 + (K - 1) exp(lowest - highest)).
+
+    Example:
+        >>> round(bounded_logits_floor(10, 0.0, 1.0), 5)  # as with a softmax before the softmax
+        1.46115
+    """
+    return math.log1p((classes - 1) * math.exp(lowest - highest))
+
+
+def uniform_loss(classes: int) -> float:
+    """The cross-entropy of a network that knows nothing yet: ln K (THEORY T15).
+
+    Example:
+        >>> round(uniform_loss(10), 6)
+        2.302585
+    """
+    return math.log(classes)
+
+
+def uniform_gradient(classes: int) -> float:
+    """The norm of one sample's gradient at logits that are all alike: √((1 - 1/K)² + (K - 1)/K²) (THEORY T15).
+
+    Example:
+        >>> round(uniform_gradient(10), 6)
+        0.948683
+    """
+    return math.sqrt((1 - 1 / classes) ** 2 + (classes - 1) / classes**2)

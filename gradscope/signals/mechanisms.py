@@ -6,8 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gradscope.signals.budget import Budget, budget, mechanism_totals, operation_kind
-from gradscope.signals.series import Signals
+import numpy as np
+from numpy.typing import NDArray
+
+from gradscope.records import Link
+from gradscope.signals.budget import Budget, budget, mechanism_totals, operation_kind, operation_mechanism
+from gradscope.signals.series import Signals, decades
 
 # log10 of the root of E[phi'(z)^2] for z ~ N(0, 1): what an activation lets through when it works as meant. For ReLU
 # sqrt(1/2), half of the units (He et al. 2015). tests/test_signals.py integrates each.
@@ -65,17 +69,70 @@ def shares(signals: Signals, column: int) -> list[Share]:
     found: dict[tuple[str, str], list[float]] = {}
     last = _last_head(signals)
     layers = [i for i in signals.layers if signals.sites[i].order <= last]
-    gains = [(signals.sites[i].kind, signals.sites[i].mechanism, signals.own_gain(i)) for i in layers]
+    gains = [(*_what(signals, i), *_own(signals, i)) for i in layers]
     tree = budget(signals)
-    gains += [(part.kind, part.mechanism, part.decades) for part in _code_before_head(signals, tree)]
-    for kind, mechanism, series in gains:
+    gains += [(part.kind, part.mechanism, part.decades, 1) for part in _code_before_head(signals, tree)]
+    for kind, mechanism, series, calls in gains:
         if math.isfinite(series[column]):
-            found.setdefault((kind, mechanism), []).append(float(series[column]))
+            found.setdefault((kind, mechanism), []).extend([float(series[column])] * calls)
     result = [
         Share(kind, mechanism, len(values), sum(values), _working(kind, len(values)))
         for (kind, mechanism), values in found.items()
     ]
     return sorted(result, key=lambda share: -abs(share.decades))
+
+
+def _own(signals: Signals, module: int) -> tuple[NDArray[np.float64], int]:
+    """What one call of a layer does to the gradient, in decades, and how many calls there are."""
+    calls, profile = signals.calls(module), signals.time_profile(module)
+    if calls > 1 and profile.shape[1] > 1:  # it feeds itself: the sums over its calls share all but the ends
+        return decades(profile[:, 0], profile[:, -1]) / (calls - 1), calls - 1
+    return signals.own_gain(module), calls
+
+
+def _what(signals: Signals, module: int) -> tuple[str, str]:
+    """Kind and mechanism of a layer; of a module written by hand without parameters those of what it computes."""
+    site = signals.sites[module]
+    links = signals.links_in(module)
+    if site.mechanism == "container" and links:
+        operations = tuple(name for link in links for name in link.operations)
+        return operation_kind(operations) if len(operations) == 1 else site.kind, operation_mechanism(operations)
+    return site.kind, site.mechanism
+
+
+def is_normalised(signals: Signals, module: int) -> bool:
+    """Whether a normalisation follows before anything else with weights or a join: then the weights have no scale."""
+    onward: dict[int, list[Link]] = {}
+    for link in signals.run.info.links:
+        if link.source is not None:
+            onward.setdefault(link.source, []).append(link)
+    while len(ways := onward.pop(module, [])) == 1:
+        (link,) = ways
+        if operation_mechanism(link.operations) == "normalisation":
+            return True
+        if any(name in each for each in link.operations for name in ("Add", "Cat", "Mul")):
+            return False
+        if link.target is None:
+            module = link.container
+            continue
+        module = _entry(signals, link.target)
+        mechanism = signals.sites[module].mechanism
+        if mechanism == "normalisation" or mechanism in ("weights", "attention", "recurrence"):
+            return mechanism == "normalisation"
+    return False
+
+
+def _entry(signals: Signals, module: int) -> int:
+    """The innermost module that what a module is fed goes to first."""
+    inside = [link.target for link in signals.links_in(module) if link.source is None and link.target is not None]
+    return _entry(signals, inside[0]) if len(inside) == 1 and inside[0] != module else module
+
+
+def normalised_weights(signals: Signals, column: int) -> list[float]:
+    """Decades of each layer of weights whose scale a normalisation takes away."""
+    found = [i for i in signals.layers if signals.sites[i].mechanism == "weights" and is_normalised(signals, i)]
+    gains = [float(signals.own_gain(i)[column]) for i in found]
+    return [gain for gain in gains if math.isfinite(gain)]
 
 
 def _last_head(signals: Signals) -> float:
@@ -137,7 +194,7 @@ def longest_chain(signals: Signals) -> int:
             parts = [*part.parts, *parts]
         elif part.mechanism == "joins":
             run = 0
-        elif part.mechanism in ("weights", "recurrence"):
+        elif part.mechanism in ("weights", "recurrence", "attention"):
             run += 1
             longest = max(longest, run)
     return longest

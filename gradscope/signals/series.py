@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -228,6 +229,16 @@ class Signals:
         if not inputs:
             return np.full(len(self.steps), np.nan)
         return decades(np.sqrt(squares[inputs].sum(axis=0)), np.sqrt(squares[module]))
+
+    def calls(self, module: int) -> int:
+        """How often a module is called in one forward pass, from how many numbers it gave when its shape was seen."""
+        each = math.prod(self.sites[module].shape) * self.run.info.world_size
+        count, steps = self.values("activation", "count")[module], self.run.steps
+        known = np.flatnonzero(np.isfinite(count))
+        if not each or not len(known) or not len(steps):
+            return 1
+        at = np.searchsorted(steps["step"], self.steps[known[0]]).clip(max=len(steps) - 1)
+        return max(1, round(float(count[known[0]]) / (each * max(int(steps["forwards"][at]), 1))))
 
     @cached_property
     def skipped(self) -> NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 sample.py     which entries, and how they are taken
 describe.py   numbers -> summaries, in numpy
 collector.py  all tensors of a step, with one copy from the device
+sketch.py     a small matrix of evenly spaced entries, for what a sample of single entries cannot say
 """
 
 from gradscope.stats.collector import (
@@ -15,6 +16,7 @@ from gradscope.stats.collector import (
     to_host,
 )
 from gradscope.stats.sample import EXACT_UP_TO, SAMPLE_SIZE, Sample, sample_positions, take_sample
+from gradscope.stats.sketch import Cut, cut, sketch, spaced
 
 __all__ = [
     "EXACT_UP_TO",
@@ -22,10 +24,14 @@ __all__ = [
     "SAMPLE_SIZE",
     "SMALLEST_SQUARES",
     "Collector",
+    "Cut",
     "HostNumber",
     "Pending",
     "Sample",
+    "cut",
     "sample_positions",
+    "sketch",
+    "spaced",
     "summarise",
     "take_sample",
     "to_host",

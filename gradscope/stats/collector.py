@@ -159,6 +159,17 @@ class Collector:
             dot = torch.dot(weight.detach().reshape(-1), gradient.detach().reshape(-1).to(weight.dtype))
             self._weight_dots[row] = float(dot) if dot.is_cpu else dot
 
+    def add_dot(self, row: int, one: Sample, other: Sample) -> bool:
+        """Attaches <one, other> to a row, estimated from two samples; False when these do not fit together."""
+        if len(one) != len(other) or not len(one):
+            return False
+        share = self._counts[row] / len(one)
+        if isinstance(one, torch.Tensor):
+            self._weight_dots[row] = torch.dot(one.double(), torch.as_tensor(other).double()) * share
+        else:
+            self._weight_dots[row] = float(np.dot(one.astype(np.float64), other)) * share
+        return True
+
     def collect(self) -> Pending:
         """Starts the copy of everything that was added. The collector is not used again."""
         kinds: dict[Any, list[int]] = {}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -29,10 +29,12 @@ def nobody(training: Training, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def with_gradscope(training: Training, folder: Path, *, every: Every, exact: bool = False) -> Iterator[None]:
+def with_gradscope(
+    training: Training, folder: Path, *, every: Every, exact: bool = False, **options: Any
+) -> Iterator[None]:
     """One line around the loop and one for the loss."""
     with contextlib.redirect_stderr(io.StringIO()):  # it says where it records to, each turn
-        scope = gradscope.watch(training.model, training.optimizer, run_dir=folder, every=every, exact=exact)
+        scope = gradscope.watch(training.model, training.optimizer, run_dir=folder, every=every, exact=exact, **options)
     with scope:
         training.loss = scope.loss
         yield

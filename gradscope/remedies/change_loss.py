@@ -1,0 +1,101 @@
+"""Use the loss that fits outputs and targets."""
+
+from __future__ import annotations
+
+import math
+
+from gradscope.numerals import number
+from gradscope.records import Finding, LossPath
+from gradscope.remedies.remedy import Remedy
+from gradscope.signals import Signals
+from gradscope.signals.output import asked
+from gradscope.signals.progress import progress
+
+
+class ChangeLoss(Remedy):
+    """Replaces the loss, its reduction or the shapes that it is given."""
+
+    id = "change-loss"
+    title = "Change the loss"
+    cures = {"loss-mismatch": 1.0, "loss-reduction": 1.0, "output-activation": 0.4}
+    sources = ("torch.nn: what each loss expects as its input and target",)
+
+    def why(self, finding: Finding, signals: Signals) -> str:
+        """Why it should work here."""
+        path = signals.run.info.loss_path or LossPath()
+        went = progress(signals)
+        if _is_broadcast(path):
+            return (
+                f"{max(path.output_shape)} outputs and targets made {path.compared_shape[0] * path.compared_shape[1]:,} "
+                "comparisons. With equal shapes each output meets its own target."
+            )
+        if finding.causes and finding.causes[0].id == "loss-reduction" and path.output_shape:
+            return f"A mean over {path.output_shape[0]} samples makes the steps that many times smaller than a sum."
+        if went is not None and went.trivial < 0:
+            return (
+                f"The loss is at {number(went.now)} and falls without end. Without the minus it has a lowest value, 0."
+            )
+        if path.kind in ("nll", "kl-divergence"):
+            return (
+                "With logarithms of probabilities the loss has a lowest value, and it is 0 where every answer is right."
+            )
+        target = asked(signals)
+        if (
+            target is not None
+            and path.target_dtype.startswith("float")
+            and not 0 <= target.lowest <= target.highest <= 1
+        ):
+            ends = f"{number(target.lowest)} and {number(target.highest)}"
+            return f"The targets lie between {ends}. A squared error compares numbers; a cross-entropy needs probabilities."
+        return "A cross-entropy that takes the logits itself keeps its gradient where the answers are most wrong."
+
+    def code(self, finding: Finding, signals: Signals) -> str:
+        """Code to paste."""
+        path = signals.run.info.loss_path or LossPath()
+        went = progress(signals)
+        if _is_broadcast(path):
+            return "output = model(x)\nloss = criterion(output, y.view_as(output))  # equal shapes"
+        if finding.causes and finding.causes[0].id == "loss-reduction":
+            return f'criterion = torch.nn.{_module(path)}(reduction="mean")  # instead of "sum"'
+        if went is not None and went.trivial < 0:
+            return "loss = criterion(model(x), y)  # without the minus before it"
+        if path.kind == "nll":
+            return "criterion = torch.nn.CrossEntropyLoss()  # instead of NLLLoss, on the last layer's output as it is"
+        if path.kind == "kl-divergence":
+            return (
+                'criterion = torch.nn.KLDivLoss(reduction="batchmean")\n'
+                "log_probabilities = torch.nn.functional.log_softmax(model(x), dim=1)  # what it expects"
+            )
+        target = asked(signals)
+        if (
+            target is not None
+            and path.target_dtype.startswith("float")
+            and not 0 <= target.lowest <= target.highest <= 1
+        ):
+            return "criterion = torch.nn.MSELoss()  # the targets are numbers, not probabilities"
+        if path.kind.startswith("binary"):
+            return "criterion = torch.nn.BCEWithLogitsLoss()  # on outputs without a sigmoid"
+        if path.kind == "triplet":
+            return (
+                "criterion = torch.nn.TripletMarginLoss(margin=0.2)\n"
+                "embedding = torch.nn.functional.normalize(model(x), dim=1)  # cannot shrink to one point"
+            )
+        return "criterion = torch.nn.CrossEntropyLoss()  # on the last layer's output as it is, with class numbers"
+
+
+def _is_broadcast(path: LossPath) -> bool:
+    """Whether each output was compared with each target."""
+    outputs = math.prod(path.output_shape)
+    return outputs > 1 and path.compared_shape == (outputs, outputs)
+
+
+def _module(path: LossPath) -> str:
+    """The loss module of torch for a kind of loss."""
+    modules = {
+        "squared-error": "MSELoss",
+        "absolute-error": "L1Loss",
+        "huber": "SmoothL1Loss",
+        "binary-cross-entropy": "BCELoss",
+        "binary-cross-entropy-with-logits": "BCEWithLogitsLoss",
+    }
+    return modules.get(path.kind, "CrossEntropyLoss")
