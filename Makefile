@@ -6,6 +6,9 @@
 #   make demo ARGS=healthy          another demo
 #   make test                       lint, format, types, and all tests
 #   make test ARGS='-k store'       some of the tests
+#   make zoo                        sick and healthy trainings: what is found, and what is said of the healthy
+#   make zoo ARGS='--only D --show' some of them, with everything that is said; ARGS=--help tells more
+#   make zoo ARGS=--readme          all of them, into the README's table
 #   make bench                      what watching costs, beside others (a quarter of an hour)
 #   make bench ARGS=--readme        the same, into the README's table
 #   make bench ARGS=--soak          10,000 steps: does memory grow?
@@ -20,7 +23,7 @@ CHROMIUM := $(or $(GRADSCOPE_CHROMIUM),/usr/bin/chromium)
 ELSEWHERE := , or say where it is: GRADSCOPE_CHROMIUM=/path make test
 ARGS ?=
 
-.PHONY: help demo test bench picture clean chromium graphviz
+.PHONY: help demo test zoo bench picture clean chromium graphviz
 .DELETE_ON_ERROR:
 
 help:
@@ -34,6 +37,9 @@ test: $(VENV)/.test chromium
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
+
+zoo: $(VENV)/.test
+	@$(BIN)/python -m tests.zoo $(ARGS)
 
 bench: $(VENV)/.bench graphviz
 	@$(BIN)/python -m tests.bench $(ARGS)

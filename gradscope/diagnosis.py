@@ -144,7 +144,7 @@ def _first_cause(finding: Finding) -> str:
 
 def _suggestions(finding: Finding, signals: Signals) -> tuple[Suggestion, ...]:
     """The remedies that fit the finding's causes, best first."""
-    fitting = [(remedy.suits(finding), remedy) for remedy in remedies().values()]
+    fitting = [(remedy.suits(finding), remedy) for remedy in remedies().values() if remedy.possible(signals)]
     best = sorted((pair for pair in fitting if pair[0] > 0.05), key=lambda pair: -pair[0])
     return tuple(remedy.advice(finding, signals) for _, remedy in best[:MOST_SUGGESTIONS])
 

@@ -29,7 +29,6 @@ from gradscope.recorder.ranks import Rank, restarted, shared_folder, this_rank
 from gradscope.recorder.resume import take_up
 from gradscope.records import Diagnosis, NotObserved, OptimizerInfo, RunInfo
 from gradscope.reports.document import document
-from gradscope.reports.terminal import render
 from gradscope.store import RunReader, part_folder
 
 Loss = TypeVar("Loss", bound=torch.Tensor)
@@ -98,6 +97,8 @@ class Scope:
 
     def report(self) -> str:
         """The full report as text, as `gradscope report` prints it."""
+        from gradscope.reports.terminal import render  # brings rich, 2 MB that a training need not hold
+
         diagnosis = self.diagnose()
         if self._reader is None:
             return str(diagnosis)

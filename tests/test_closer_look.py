@@ -88,14 +88,14 @@ def test_a_dead_unit_is_counted_exactly_and_one_that_lives_in_another_batch_is_n
 
 
 def test_a_unit_is_forgotten_after_eight_looks(tmp_path: Path) -> None:
-    """`lasting_slope` remembers eight looks: the first five recorded steps and every fourth after them."""
+    """`lasting_slope` remembers eight looks: the first 16 recorded steps and every fourth after them."""
     first, second = torch.ones(4, 1), -torch.ones(4, 1)
     batches = [first, *[second] * 32]
     signals = look(nn.Sequential(identity(1), nn.ReLU(), nn.Linear(1, 1)), *batches, run_dir=tmp_path)
     lasting = signals.values("lasting_slope", "zeros")[signals.site("1")]
     looked = [int(step) for step in signals.steps[np.isfinite(lasting)]]
-    assert looked == [0, 1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32]
-    assert lasting[looked].tolist() == [0] * 8 + [1] * 4
+    assert looked == [*range(16), 16, 20, 24, 28, 32]
+    assert lasting[looked].tolist() == [0] * 8 + [1] * 13
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,7 +20,7 @@ from torch.nn.modules import module as torch_module
 
 import gradscope
 from gradscope.recorder.guard import Guard
-from gradscope.recorder.schedule import FIRST_STEPS
+from gradscope.recorder.schedule import ALLOWANCE, FIRST_STEPS
 from tests.bench.contenders import nobody, with_gradscope
 from tests.bench.soak import soak
 from tests.bench.trainings import Training, mlp, transformer
@@ -94,7 +95,9 @@ def test_the_recorder_knows_what_it_costs(
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_auto_keeps_to_its_budget(name: str, tmp_path: Path) -> None:
-    """After the first steps, which are recorded in full, recording takes no more than 3 % of any training's time."""
+    """After the first steps, which are recorded in full, recording takes no more than 3 % of any training's time; the
+    steps 8, 16, 32 … are recorded beyond it, for a tenth of a second in all.
+    """
     training = TRAININGS[name]()
     with with_gradscope(training, tmp_path / "run", every="auto"):
         for _ in range(200):
@@ -104,7 +107,10 @@ def test_auto_keeps_to_its_budget(name: str, tmp_path: Path) -> None:
     later = steps[FIRST_STEPS + 1 :]  # the last of the first steps is written down in the one after it
     # a disturbed step is no overhead; noting one takes some 20 µs, which half a millisecond cannot quite afford
     most = 0.06 if name == "tiny MLP, batch 8" else 0.035
-    assert later["recorder_seconds"].sum() / later["seconds"].sum() < most
+    milestones = [2**power + after for power in range(3, 9) for after in (0, 1)]  # and what writes them down
+    extra = np.isin(later["step"], milestones)
+    assert later["recorder_seconds"][extra].sum() < ALLOWANCE + later["recorder_seconds"][extra].max()
+    assert later["recorder_seconds"][~extra].sum() / later["seconds"][~extra].sum() < most
 
 
 def calls_into_gradscope(training: Training) -> dict[str, int]:

@@ -108,7 +108,11 @@ def rows_of(run: Run) -> dict[tuple[int, str, str, str], Any]:
     }
 
 
-def assert_same_numbers(expected: Run, actual: Run, quantities: tuple[str, ...] = QUANTITIES) -> None:
+WHOLE = QUANTITIES[: QUANTITIES.index("first_moment")]  # of whole tensors; what is looked at closer is a rank's own
+KEPT = QUANTITIES[: QUANTITIES.index("slope")]  # and what an optimizer keeps
+
+
+def assert_same_numbers(expected: Run, actual: Run, quantities: tuple[str, ...] = KEPT) -> None:
     """The same places, steps and quantities, and in them the same exact statistics, to rounding."""
     one, many = ({key: row for key, row in rows_of(run).items() if key[3] in quantities} for run in (expected, actual))
     assert sorted(one) == sorted(many)
@@ -207,7 +211,7 @@ def test_watching_the_inner_model_is_watching_ddp(two: Launched) -> None:
 def test_an_optimizer_that_is_sharded_itself_is_watched(two: Launched, single: dict[str, Run]) -> None:
     """ZeroRedundancyOptimizer updates a share of the parameters on each rank; the updates are all there."""
     assert [said["zero"] for said in two.said] == [True, True]
-    assert_same_numbers(single["plain"], two.run("zero"))
+    assert_same_numbers(single["plain"], two.run("zero"), WHOLE)
 
 
 # what others complain about
@@ -297,7 +301,7 @@ def test_tensor_parallel_is_stated(two: Launched, single: dict[str, Run]) -> Non
     assert (run.info.parallel, run.info.shards) == ("tensor parallel", 2)
     assert [missing.what for missing in run.info.not_observed] == ["activations and their gradients"]
     assert_same_numbers(single["unclipped"], run, ("weight", "gradient", "update"))
-    assert {QUANTITIES[row["quantity"]] for row in run.summaries} == {"weight", "gradient", "update"}
+    assert {QUANTITIES[row["quantity"]] for row in run.summaries} <= set(KEPT) - {"activation", "activation_gradient"}
 
 
 def test_a_pipeline_is_stated(two: Launched) -> None:
@@ -393,8 +397,9 @@ def test_a_rank_that_reads_late_records_multiples(tmp_path: Path) -> None:
     leader = SharedSchedule(0.05, tmp_path, 0)
     steps = follow(leader, range(2048), 0.5)
     late = SharedSchedule(0.05, tmp_path, 1)
-    assert set(follow(late, range(2048), 0.5)) <= {*range(FIRST_STEPS), *range(0, 2048, LOOK)}
-    assert json.loads((tmp_path / SCHEDULE_FILE).read_text(encoding="utf-8"))["stride"] == steps[-1] - steps[-2]
+    pairs = {*range(0, 2048, LOOK), *range(1, 2048, LOOK)}  # a curvature takes two gradients
+    assert set(follow(late, range(2048), 0.5)) <= {*range(FIRST_STEPS), *pairs}
+    assert 2 * json.loads((tmp_path / SCHEDULE_FILE).read_text(encoding="utf-8"))["stride"] == steps[-1] - steps[-3]
 
 
 def test_without_rank_0_each_rank_goes_by_its_own_budget(tmp_path: Path) -> None:

@@ -89,6 +89,17 @@ def namespace() -> dict[str, object]:
     }
 
 
+def test_a_remedy_is_suggested_only_where_it_can_be_applied() -> None:
+    """Residual branches can be scaled in a model that has some; a plain chain has none."""
+    chain = by_hand(CHAIN)
+    link = chain.info.links[1]
+    joined = replace(
+        chain, info=replace(chain.info, links=(*chain.info.links, replace(link, operations=("AddBackward0",))))
+    )
+    scaling = remedies()["residual-scaling"]
+    assert (scaling.possible(Signals(chain)), scaling.possible(Signals(joined))) == (False, True)
+
+
 @pytest.mark.parametrize("remedy", ALL_REMEDIES)
 def test_a_remedy_cures_causes_that_exist(remedy: Remedy) -> None:
     """A remedy names causes of the design, each with how well it works from 0 to 1, and its sources."""

@@ -17,7 +17,7 @@ from torch import nn
 
 import gradscope
 from gradscope.errors import ForeignOptimizer, NothingToWatch, NotYet, RunExists, RunNotWritable, WatchError
-from gradscope.recorder.schedule import Schedule
+from gradscope.recorder.schedule import ALLOWANCE, Schedule
 from gradscope.signals import Signals
 from tests.trainings import digits, mlp, sgd
 
@@ -348,7 +348,7 @@ def test_auto_records_the_first_steps_and_then_keeps_to_the_budget(tmp_path: Pat
     assert steps["recorded"][:5].all()
     assert steps["recorded"][5:].sum() < 145
     training = steps["seconds"].sum() - steps["recorder_seconds"].sum()
-    assert steps["recorder_seconds"][5:].sum() < 0.04 * training  # twice the share: machines are noisy
+    assert steps["recorder_seconds"][5:].sum() < 0.04 * training + ALLOWANCE  # twice the share: machines are noisy
 
 
 def test_an_alarm_records_the_next_step() -> None:

@@ -64,7 +64,7 @@ class SharedSchedule:
     """
 
     def __init__(self, overhead: float, folder: Path, rank: int) -> None:
-        self._always = Schedule("auto", 0.0)  # no budget: the first steps, and after alarms
+        self._always = Schedule("auto", 0.0, 0.0)  # no budget: the first steps, and after alarms
         self._overhead = overhead
         self._file = folder / SCHEDULE_FILE
         self._leads = rank == 0
@@ -88,6 +88,10 @@ class SharedSchedule:
             self._full.also(recorder - norm)
 
     hurried = False  # what one rank holds back another may have written: steps would not be the same
+
+    def is_milestone(self, step: int) -> bool:
+        """None is: ranks have no allowance of their own."""
+        return False
 
     def saw_loss(self, loss: float) -> bool:
         """Takes account of a loss, as `Schedule` does."""

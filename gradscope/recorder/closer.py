@@ -25,7 +25,7 @@ from gradscope.recorder.passes import Call, ForwardPass
 from gradscope.recorder.sites import SiteTable
 from gradscope.stats import Collector, Sample, spaced
 
-_FIRST_STEPS = 5  # recorded ones, looked at closely
+_FIRST_STEPS = 16  # recorded ones, looked at closely: a short training has no more
 _STRIDE = 4  # of the recorded steps after them
 _LOOKS = 8  # that a unit must be silent in to be called dead
 _CHANNELS_FIRST = (conv._ConvNd, batchnorm._NormBase, instancenorm._InstanceNorm, nn.GroupNorm)

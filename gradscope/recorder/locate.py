@@ -161,7 +161,8 @@ class Locator:
 
     def saw_loss(self, loss: torch.Tensor) -> None:
         """Looks at a loss that backward is about to be called on."""
-        self._guard(self._look_at_loss)(loss)
+        if not self.done:
+            self._guard(self._look_at_loss)(loss)
 
     def _look_at_loss(self, loss: torch.Tensor) -> None:
         self._loss_place = callers_line()

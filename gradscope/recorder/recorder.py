@@ -323,8 +323,8 @@ class Recorder:
         now, losses = time.perf_counter(), self._losses.take()
         seconds, self._last_close = now - self._last_close, now
         due = self._lights.note(self._file.step, now, seconds, losses, learning_rates(self._optimizers))
-        self._file.step += 1
-        self._norm_wanted = False
+        self._file.step, self._norm_wanted = self._file.step + 1, False
+        due |= self._schedule.is_milestone(self._file.step)
         if due or (losses and losses[-1].ready() and self._schedule.saw_loss(losses[-1].value())):
             self._end_light()
 

@@ -9,6 +9,8 @@ from typing import Literal
 
 _RECENT = 20  # losses, or norms, that a leap is judged against
 _LEAP = 20.0  # median absolute deviations above the median; 8 are met once in some 1e5 steps of Gaussian noise
+_SINGLES = 4  # steps recorded one by one before pairs are saved up for: a short training should not wait for two
+ALLOWANCE = 0.1  # seconds that a run may take beyond its budget to be seen at steps 8, 16, 32 … even when it is short
 FIRST_STEPS = 5  # recorded in full, because the rules about initialization speak from them
 NORM_SHARE = 1 / 3  # of the budget goes to gradient norms between recorded steps, the rest to full recording
 
@@ -39,9 +41,9 @@ class _Account:
     def __init__(self) -> None:
         self.spent = self._last = 0.0
 
-    def take(self, seconds: float) -> None:
-        """Books one reading."""
-        self.spent += seconds
+    def take(self, seconds: float, free: bool = False) -> None:
+        """Books one reading; a free one tells only what the next will cost."""
+        self.spent += 0.0 if free else seconds
         self._last = seconds
 
     def covers(self, budget: float, readings: int = 1) -> bool:
@@ -50,27 +52,33 @@ class _Account:
 
 
 class Schedule:
-    """Decides before a step whether to record it. "auto" records steps in pairs: a curvature takes two gradients.
+    """Decides before a step whether to record it.
+
+    "auto" soon records steps in pairs: a curvature takes two gradients.
 
     Args:
         every: record each k-th step, or "auto" to follow the budget.
         overhead: for "auto", the share of the training's own time that recording may take.
+        allowance: for "auto", seconds beyond it for steps 8, 16, 32 and so on.
 
     Example:
         >>> schedule = Schedule("auto", 0.03)
         >>> schedule.spent(total=1.1, recorder=0.1, recorded=True)
-        >>> schedule.wants(step=2), schedule.wants(step=100)
-        (True, False)
+        >>> schedule.wants(step=2), schedule.wants(step=100), schedule.wants(step=128)
+        (True, False, True)
         >>> schedule.spent(total=20.0, recorder=0.0, recorded=False)
         >>> schedule.wants(step=200)
         True
     """
 
-    def __init__(self, every: int | Literal["auto"], overhead: float) -> None:
+    def __init__(self, every: int | Literal["auto"], overhead: float, allowance: float = ALLOWANCE) -> None:
         self._every = every
         self._overhead = overhead
         self._training = 0.0  # seconds, without ours
-        self._full, self._norms = _Account(), _Account()
+        self._full, self._norms, self._extra = _Account(), _Account(), _Account()
+        self._allowance = allowance
+        self._at_milestone = False  # the step that runs is one, recorded on the allowance
+        self._recorded = 0  # steps; the first ones are taken whatever they cost, and nothing later pays for them
         self._closing = 0.0  # seconds spent on closing steps that were not recorded
         self._idle = 0.0  # seconds that a step takes us that is not recorded, a running mean
         self._step = 0.0  # and how long such a step takes without us
@@ -87,7 +95,9 @@ class Schedule:
         if norm:
             self._norms.take(norm)
         if recorded:
-            self._full.take(recorder)
+            self._full.take(recorder, free=self._recorded < FIRST_STEPS or self._at_milestone)
+            self._extra.take(recorder, free=not self._at_milestone)
+            self._recorded += 1
         else:
             self._closing += recorder - norm
             if steps == 1:
@@ -114,6 +124,7 @@ class Schedule:
 
     def wants(self, step: int) -> bool:
         """Whether to record this step in full."""
+        self._at_milestone = False
         if self._every != "auto":
             return step % self._every == 0
         if self._alarmed or step < FIRST_STEPS:
@@ -121,9 +132,19 @@ class Schedule:
             return True
         if step == self._second:
             return True
-        due = self._full.covers((1 - NORM_SHARE) * self._overhead * self._training - self._closing, readings=2)
-        self._second = step + 1 if due else self._second
+        self._at_milestone = self.is_milestone(step)
+        if self._at_milestone:
+            return True
+        paired = self._recorded >= FIRST_STEPS + _SINGLES
+        budget = (1 - NORM_SHARE) * self._overhead * self._training - self._closing
+        due = self._full.covers(budget, readings=2 if paired else 1)
+        self._second = step + 1 if due and paired else self._second
         return due
+
+    def is_milestone(self, step: int) -> bool:
+        """Whether this step is 8, 16, 32 … and the allowance still covers it."""
+        doubled = step > FIRST_STEPS and step & (step - 1) == 0
+        return doubled and self._every == "auto" and self._extra.covers(self._allowance)
 
     def wants_norm(self) -> bool:
         """Whether to take the gradient's norm at a step that is not recorded in full."""

@@ -11,7 +11,7 @@ A network that gives the same output for every sample reaches it; one that has l
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from gradscope.recorder.loss_path import Reading
-from gradscope.stats import to_host
+from gradscope.stats import Pending, to_host
 
 _MOST_ENTRIES = 65_536  # targets of one step that are read; of more, evenly spaced rows
 _MOST_COLUMNS = 4_096  # outputs that are told apart; of more, evenly spaced ones
@@ -34,17 +34,16 @@ class Targets:
     """The targets of one loss on their way from the device."""
 
     kind: str
-    values: torch.Tensor  # a copy; there when `events` are done
+    values: Pending  # a copy
     weight: float  # what a loss of 1 at every target would give
     summed: bool  # over the entries of the step, not averaged
     classes: int = 0
     ignored: int | None = None
     class_weight: torch.Tensor | None = None
-    events: list[Any] = field(default_factory=list)
 
     def ready(self) -> bool:
         """Whether reading them would not wait."""
-        return all(event.query() for event in self.events)
+        return self.values.ready()
 
 
 def targets_of(reading: Reading) -> Targets | None:
@@ -64,19 +63,19 @@ def targets_of(reading: Reading) -> Targets | None:
         step = max(1, -(-flat.numel() // _MOST_ENTRIES))
         flat = flat[::step]
         events: list[Any] = []
-        values = to_host(flat, events)
+        host = to_host(flat, events)
+        host = host.clone() if host.data_ptr() == flat.data_ptr() else host
         weights = reading.class_weight
         if weights is not None and (weights.numel() > _MOST_CLASSES or not weights.is_cpu):
             return None
         return Targets(
             "soft cross-entropy" if soft else path.kind,
-            values.clone() if values.data_ptr() == flat.data_ptr() else values,
+            Pending(lambda: host.to(torch.float64).numpy(), events),
             reading.weight,
             path.reduction == "sum",
             path.classes,
             reading.ignored,
             None if weights is None else weights.detach().clone(),
-            events,
         )
 
 
@@ -99,9 +98,7 @@ class TrivialLoss:
 
     def add(self, targets: Targets) -> float:
         """Takes the targets of a loss in and says what the best constant output would have cost it; NaN: not known."""
-        for event in targets.events:
-            event.synchronize()
-        values = targets.values.to(torch.float64).numpy()
+        values = targets.values.rows()
         if not np.isfinite(values).all():
             return math.nan
         if targets.kind == "cross-entropy":

@@ -39,6 +39,10 @@ class Remedy(ABC):
         """The remedy aimed at a finding."""
         return Suggestion(self.id, self.title, self.why(finding, signals), self.code(finding, signals))
 
+    def possible(self, signals: Signals) -> bool:
+        """Whether there is something in this model that it can be applied to."""
+        return True
+
     def suits(self, finding: Finding) -> float:
         """How well it fits a finding: the confidence of each cause times how well this cures it, summed."""
         return sum(

@@ -31,6 +31,10 @@ class ResidualScaling(Remedy):
         grown = any(item.name.startswith((SUMS, "gain budget: joins")) and item.value > 1 for item in finding.evidence)
         return super().suits(finding) + (1.0 if grown else 0.0)
 
+    def possible(self, signals: Signals) -> bool:
+        """Only a model with sums has branches."""
+        return self._blocks(signals) > 0
+
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
         blocks = self._blocks(signals)

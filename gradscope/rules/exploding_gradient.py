@@ -15,6 +15,7 @@ from gradscope.signals import Signals
 from gradscope.signals.before import what_changed
 from gradscope.signals.loss import squared_error
 from gradscope.signals.mechanisms import normalised_weights, sentence, shares, totals
+from gradscope.signals.progress import progress
 
 BOUNDED = ("Tanh", "Hardtanh", "Sigmoid", "Hardsigmoid", "Softsign", "Softmax", "ReLU6")
 
@@ -83,7 +84,7 @@ class ExplodingGradient(Rule):
         highest = np.nanmax(gain[:, usable], axis=0)
         sick = usable[highest > self.gain.value]
         start, end = usable[:5], usable[-3:]
-        if np.isin(start, sick).mean() < 0.5 and not np.isin(end, sick).all():
+        if np.isin(start, sick).mean() < 0.5 and not np.isin(end, sick).all() and not self._held_back(signals, sick):
             return None
         column = int(sick[0])
         row = int(np.nanargmax(gain[:, column]))
@@ -109,6 +110,11 @@ class ExplodingGradient(Rule):
             tuple(evidence),
             tuple(self._depth_causes(signals, column)),
         )
+
+    def _held_back(self, signals: Signals, sick: np.ndarray) -> bool:
+        """Whether it was so at the very first recorded step, and little has been learned since."""
+        went = progress(signals)
+        return bool(len(sick)) and sick[0] == 0 and went is not None and went.unlearned
 
     def _depth_causes(self, signals: Signals, column: int) -> list[Cause]:
         """Which mechanism grew the gradient."""

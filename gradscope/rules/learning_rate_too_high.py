@@ -52,23 +52,23 @@ class LearningRateTooHigh(Rule):
     step = Threshold(
         0.04,
         "median over weights of rms(Δw)/rms(w), at any recorded step after the first",
-        "calibrated: 55 healthy trainings stay below 0.02 in the median and 0.09 at most, rates that kept the loss up "
-        "begin at 0.05 and reach 0.2 and more",
+        "calibrated: every rate that kept the loss up reached 0.055 or more, nine in ten of 153 healthy runs stay below "
+        "0.041; models of one layer and BatchNorm reach more, so that it counts only with a loss that suffers",
     )
     leap = Threshold(
         2.5,
         "highest loss of the first 30 steps over the loss at the start, a factor",
-        "calibrated: healthy trainings, batches of one included, reach 1.7; Adam 0.1 and SGD above 2/λ reach 3 to 1e28",
+        "calibrated: 153 healthy runs, batches of one included, reach 1.7; Adam 0.1 and SGD above 2/λ mostly 3 to 1e28",
     )
     level = Threshold(
         0.15,
         "loss now over that at the start (or of the best constant output), a share",
-        "calibrated: after a leap that was made good 0.15 or less is left, of those that were not 0.22 and more",
+        "calibrated: 0.13 is left at most of leaps that were made good (0.5 on data that overlap), else 0.17 and more",
     )
     rise = Threshold(
         0.08,
         "how far the loss rose again, beyond 4 standard errors, over that at the start, a share",
-        "calibrated: 55 healthy trainings stay below 0.003, unstable ones reach 0.11 to 4",
+        "calibrated: 153 healthy runs stay below 0.002, unstable ones reach 0.11 to 4",
     )
     stuck = Threshold(
         0.97,
@@ -97,7 +97,7 @@ class LearningRateTooHigh(Rule):
         evidence = [sign.evidence, Evidence("loss now over the start's", course.level, "", self.level.value)]
         if math.isfinite(ratio):
             where = f"update ratio, median over weights, step {signals.steps[column]:,}"
-            evidence.append(Evidence(where, ratio, "", self.step.value, "below 0.02"))
+            evidence.append(Evidence(where, ratio, "", self.step.value, "below 0.04"))
         evidence += self._critical(signals, curvature, sizes)
         lost = course.broke >= 0 or course.level > 0.9
         severity: Severity = "error" if lost else "warning"
@@ -181,7 +181,7 @@ class LearningRateTooHigh(Rule):
         """Runs written by hand."""
         chain = {"a": 1.2, "b": 1.0}
         large = {"a.weight": 0.6, "b.weight": 0.3}
-        falls = [float(3 * 0.99**step) for step in range(200)]
+        falls = [float(3 * 0.98**step) for step in range(200)]
         return (
             Case("a leap that is not made good", run(chain, update=large, loss=[3, 40, 9, 4, 3, 3, 3, 3]), ("a", "b")),
             Case(

@@ -51,6 +51,12 @@ class LossStalled(Rule):
     patience = Threshold(
         200, "steps with a loss", "calibrated: healthy trainings of up to 20 layers leave the guess within 100"
     )
+    hardly = Threshold(
+        0.85,
+        "loss over that of the best constant guess, a factor, once it falls no more",
+        "as for the share; the noisiest of the healthy data sets, diabetes, comes to 0.5",
+    )
+    rest = Threshold(300, "steps with a loss", "half as much again as the patience: the second half must be flat")
     certain = Threshold(1000, "steps with a loss", "five times the patience")
     flat = Threshold(
         0.01, "share of the loss at the start that is gone", "where no constant guess's loss is known: next to none"
@@ -118,8 +124,10 @@ class LossStalled(Rule):
         """A loss that never got below the constant guess's."""
         share = went.against_trivial
         slack = went.error / went.trivial
-        if went.count < self.patience.value or share - slack < self.share.value or went.best < 0.9 * went.trivial:
+        if went.count < self.patience.value:
             return None
+        if share - slack < self.share.value or went.best < 0.9 * went.trivial:
+            return self._hardly_better(went)
         certain = went.count >= self.certain.value
         falling = went.still_falling() and went.now < went.start
         if falling and not (certain and share > 1.05):
@@ -129,6 +137,16 @@ class LossStalled(Rule):
             "network that gives the same answer to everything"
         )
         return ("error" if certain or share > 1.5 else "warning"), message, self._evidence(went), 0
+
+    def _hardly_better(self, went: Progress) -> tuple[Severity, str, tuple[Evidence, ...], int] | None:
+        """A loss that came to rest a little below the guess's."""
+        if went.count < self.rest.value or went.against_trivial < self.hardly.value or went.still_falling():
+            return None
+        message = (
+            f"After {went.count:,} steps the loss has come to rest at {number(went.now)}, little below the "
+            f"{number(went.trivial)} of a network that gives the same answer to everything"
+        )
+        return "warning", message, self._evidence(went), 0
 
     def _unmoved(self, signals: Signals, went: Progress) -> tuple[Severity, str, tuple[Evidence, ...], int] | None:
         """A loss of an unknown kind that has not moved since the start."""

@@ -139,7 +139,8 @@ class UntrainedParameter(Rule):
         share = sum(entries[i] for i in outside) / sum(entries.values())
         foreign = sum(info.foreign for info in signals.run.info.optimizers)
         severity: Severity = "warning"
-        if share >= self.forgotten.value and not foreign and not self._stalls(signals):
+        went = progress(signals)
+        if share >= self.forgotten.value and not foreign and not (went is not None and went.unlearned):
             severity = "note"
         why = "they require a gradient and get one, and no optimizer holds them"
         if foreign:
@@ -225,7 +226,7 @@ class UntrainedParameter(Rule):
         share = sum(entries[i] for i in frozen) / (sum(entries.values()) or 1.0)
         if share > self.forgotten.value and self._stalls(signals):
             why = f"requires_grad is False for {number(100 * share)} % of the entries, and the loss hardly falls"
-            yield self._finding(signals, "note", frozen, "are frozen", Cause("frozen", 0.6, why), entries)
+            yield self._finding(signals, "warning", frozen, "are frozen", Cause("frozen", 0.6, why), entries)
 
     def _stalls(self, signals: Signals) -> bool:
         """Whether the loss is where it was at the start, long after it."""

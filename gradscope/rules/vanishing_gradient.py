@@ -14,6 +14,7 @@ from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 from gradscope.signals.before import what_changed
 from gradscope.signals.mechanisms import CONTRACTING, Share, longest_chain, sentence, shares, totals
+from gradscope.signals.progress import progress
 
 
 class VanishingGradient(Rule):
@@ -46,6 +47,11 @@ class VanishingGradient(Rule):
     )
     error = Threshold(
         1e-6, "backward gain, a factor", "calibrated: 20 sigmoid layers 9e-18, 20 default-initialised ReLU layers 2e-8"
+    )
+    patience = Threshold(
+        100,
+        "steps with a loss",
+        "by then a training that has lost half of its loss does so in spite of small gradients",
     )
     deep = Threshold(
         8, "layers in a row without a skip", "20 layers of 0.41 each (THEORY T2) lose 7.8 decades; 8 lose 3.1"
@@ -91,8 +97,12 @@ class VanishingGradient(Rule):
         first, last = int(signals.steps[sick[0]]), int(signals.steps[sick[-1]])
         name, farthest = signals.sites[layers[-1]].title, signals.sites[worst].title
         message = f"Gradients vanish before {name}: {farthest} gets {number(smallest)} of the output's"
+        went = progress(signals)
         if not now:
-            severity, message = "note", f"{message}; it recovered after step {last:,}"
+            message = f"{message}; it recovered after step {last:,}"
+            severity = severity if went is not None and went.unlearned else "note"
+        elif severity == "warning" and went is not None and went.count >= self.patience.value and not went.unlearned:
+            severity = "note"  # an optimizer that rescales gradients can bear some of it
         where = f"at {signals.sites[worst].name}, step {signals.steps[column]:,}"
         evidence = [Evidence(f"backward gain {where}", smallest, "", self.warning.value, "0.1 … 20")]
         evidence += [

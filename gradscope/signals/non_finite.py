@@ -144,6 +144,8 @@ def _in_order(signals: Signals, sites: list[int]) -> list[int]:
 
     def place(index: int) -> tuple[float, int, int]:
         site = signals.sites[index]
+        if site.role == "input":  # made when its module had got its own place, before all that is in it
+            return site.order - 0.5, 0, index
         if site.role != "output":
             return site.order, 0, index
         return ends[site.path], -site.path.count(".") - bool(site.path), index

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from gradscope.signals.series import Signals
 
+_LONG_ENOUGH = 100  # steps with a loss: healthy trainings of up to 20 layers have lost half of it by then
+_HALF = 0.5
 _FEW = 5  # losses that the level at the start is the median of
 _WINDOW = 0.1  # share of the steps that the level now is the median of, at least `_FEW`, at most 200 of them
 
@@ -62,6 +64,14 @@ class Progress:
     def fallen(self) -> float:
         """The share of the loss at the start that is gone; NaN where it was not positive."""
         return 1 - self.now / self.start if self.start > 0 else math.nan
+
+    @property
+    def unlearned(self) -> bool:
+        """Whether, long enough after the start, less than half of the loss is gone: of the start's, or of the guess's."""
+        if self.count < _LONG_ENOUGH or not self.start > 0:
+            return False
+        reference = self.start if math.isnan(self.trivial) else min(self.start, self.trivial)
+        return self.now > _HALF * reference
 
     def still_falling(self) -> bool:
         """Whether the second half goes down by more than its noise: the later quarter lies below the earlier one."""

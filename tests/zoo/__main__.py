@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument(
         "--rejudge", type=Path, help="judge the trainings kept in this folder again; nothing is trained"
     )
+    parser.add_argument("--every", type=int, help="record every k-th step in full, not as the overhead allows")
     parser.add_argument("--show", action="store_true", help="print everything that is said of each program")
     parser.add_argument("--list", action="store_true", help="print the programs and end")
     parser.add_argument("--readme", action="store_true", help="put the table into the README")
@@ -48,6 +49,7 @@ def main() -> None:
             folder,
             jobs=options.jobs,
             again=options.rejudge is None,
+            every=options.every or "auto",
             say=_say(options.show),
         )
     said = f"{table(results)}\n\n{counts(results)}"

@@ -251,7 +251,6 @@ PROGRAMS = (
         "S-rezero",
         "40 residual ReLU blocks, each scaled by a number that begins at 0",
         on_digits(lambda: Blocks(40, nn.ReLU, he, skip=True, rezero=True), adam()),
-        fast=True,
     ),
     # normalised stacks
     Program(

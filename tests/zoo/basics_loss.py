@@ -15,7 +15,7 @@ from tests.zoo.data import Task, cancer, digits, friedman, wrong_side
 from tests.zoo.loops import training
 from tests.zoo.nets import he as he_init
 from tests.zoo.nets import keras_binary, logits_binary, net, times
-from tests.zoo.program import Program, Training, blame, hidden
+from tests.zoo.program import Program, Training, blame, hidden, last
 
 Build = Callable[[int], Training]
 
@@ -135,7 +135,7 @@ SATURATES = blame(
     "output-loss-mismatch saturated-activation vanishing-gradient loss-stalled poor-initialization",
     "loss-mismatch output-activation activation-saturates init-too-large",
     "change-loss change-output-activation initialization",
-    hidden,
+    last(3),
 )
 COLD = blame(
     "exploding-gradient learning-rate-too-high output-loss-mismatch loss-stalled gradient-spike representation-collapse "
@@ -213,9 +213,6 @@ PROGRAMS = (
         certain=True,
     ),
     # focal
-    Program(
-        "S-focal-2", "gamma 2, long after it has converged", ten_classes(classifier(), focal(2), adam(2e-3), steps=600)
-    ),
     Program(
         "S-focal-100",
         "gamma 100: no gradient from the start",

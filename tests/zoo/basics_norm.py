@@ -97,7 +97,7 @@ class Scalar(nn.Module):
 
 EVAL = blame(
     "normalization-fault dropout-fault",
-    "norm-at-init dead-path output-activation",
+    "norm-at-init dead-path output-activation frozen",
     "batch-norm layer-norm lower-dropout",
     of_kind("Norm", "Dropout"),
 )

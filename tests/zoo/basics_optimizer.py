@@ -201,7 +201,7 @@ PROGRAMS = (
         "S-made-anew",
         "a layer is made in every forward",
         branches("made anew", sgd(0.1)),
-        blame("untrained-parameter loss-stalled", "not-in-optimizer detached", "add-to-optimizer reattach", hidden),
+        blame("untrained-parameter loss-stalled", "not-in-optimizer detached", "add-to-optimizer reattach"),
         "S-branches",
         certain=True,
     ),

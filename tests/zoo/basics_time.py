@@ -23,7 +23,7 @@ def remember(length: int, samples: int = 800) -> Task:
     dice = torch.Generator().manual_seed(11)
     x = 0.05 * torch.randn(samples, length, 4, generator=dice)
     y = torch.randint(0, 4, (samples,), generator=dice)
-    x[:, 0] += 2 * torch.eye(4)[y]
+    x[:, 0] += 4 * torch.eye(4)[y]
     return split(x, y, wrong_class)
 
 
@@ -108,36 +108,39 @@ ATTENTION = blame(
 )
 PROGRAMS = (
     Program(
-        "S-lstm-60", "an LSTM with forget bias 4, 60 steps", remembers(lambda: gated(4, 4.0), 60, adam(1e-2)), fast=True
+        "S-lstm-60",
+        "an LSTM with forget bias 4, 60 steps",
+        remembers(lambda: gated(4, 4.0), 60, adam(3e-3), steps=300),
+        fast=True,
     ),
     Program("S-lstm-rows", "an LSTM with forget bias 1, 8 steps", rows(lambda: gated(8, 1.0), adam(3e-3))),
     Program("S-rnn-rows", "a plain recurrent layer, 8 steps", rows(lambda: recurrent(1.0, 8), adam(1e-3))),
     Program(
         "S-rnn-100-0.7",
         "a plain recurrent layer, 100 steps, radius 0.7",
-        remembers(lambda: recurrent(0.7, 4), 100, adam(3e-3), steps=120),
+        remembers(lambda: recurrent(0.7, 4), 100, sgd(0.1), steps=120),
         blames.TIME_VANISHES,
-        "S-rnn-100-1.0",
+        "S-lstm-60",
         fast=True,
     ),
     Program(
         "S-rnn-100-1.0",
         "a plain recurrent layer, 100 steps, radius 1",
-        remembers(lambda: recurrent(1.0, 4), 100, adam(3e-3), steps=250),
+        remembers(lambda: recurrent(1.0, 4), 100, adam(1e-3), steps=250),
     ),
     Program(
         "S-lstm-100-closed",
         "an LSTM with forget bias 0, 100 steps",
         remembers(lambda: gated(4, 0.0), 100, sgd(0.1), steps=120),
         blames.TIME_VANISHES,
-        "S-rnn-100-1.0",
+        "S-lstm-60",
     ),
     Program(
         "S-rnn-60-1.5",
         "a plain ReLU recurrent layer, 60 steps, radius 1.5",
         remembers(lambda: recurrent(1.6, 4, "relu"), 60, sgd(0.01)),
         blames.TIME_EXPLODES,
-        "S-rnn-100-1.0",
+        "S-lstm-60",
         fast=True,
     ),
     Program(
@@ -145,7 +148,7 @@ PROGRAMS = (
         "a plain tanh recurrent layer, 60 steps, radius 2: chaos",
         remembers(lambda: recurrent(2.0, 4), 60, sgd(0.05)),
         blames.TIME_EXPLODES | blames.SATURATED,
-        "S-rnn-100-1.0",
+        "S-lstm-60",
     ),
     Program(
         "S-rnn-clipped",

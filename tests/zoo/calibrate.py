@@ -145,7 +145,7 @@ def page(spreads: dict[Key, Spread]) -> str:
         "may name. Numbers: least, 5 %, median, 95 %, most. Margin: decades from the threshold to the nearest healthy",
         "number; below 0 it is crossed, and something else that the rule asks for keeps it quiet.",
         "",
-        "| rule | threshold | fires | healthy | sick | margin |",
+        "| rule | threshold | asks for | healthy | sick | margin |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for (rule, name, side), spread in sorted(spreads.items()):

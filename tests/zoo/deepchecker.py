@@ -255,7 +255,7 @@ def _convolutional() -> tuple[Program, ...]:
         sick(26, "no softmax: logits clipped to [0, 1]", blames.OUTPUT, text=plain, loss=clipped_log),
         sick(27, "softmax over the batch", blames.OUTPUT | blames.LOSS, text=plain, loss=over_the_batch, certain=True),
         sick(28, "cross-entropy summed over the batch", blames.SUMMED, loss=summed_entropy),
-        sick(29, "squared error on a softmax", blames.LOSS | blames.OUTPUT | blames.RATE_LOW, loss=squared),
+        sick(29, "squared error on a softmax", (blames.LOSS | blames.OUTPUT | blames.RATE_LOW).at(None), loss=squared),
         sick(30, "L2 penalty of 0.1", DECAY, optimizer=penalised(0.1)),
         sick(31, "nine tenths are zeros and ones", UNRELATED, data=unequal),
     )

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from tests.trainings import adam, mlp, sgd
 from tests.zoo import loops
-from tests.zoo.basics_loss import embedding, triplet
+from tests.zoo.basics_loss import embedding, focal, triplet
 from tests.zoo.data import Task, digits, friedman, split
 from tests.zoo.loops import training
 from tests.zoo.nets import he, net
@@ -177,6 +177,12 @@ def lbfgs(model: nn.Module) -> torch.optim.Optimizer:
 
 
 PROGRAMS = (
+    Program(
+        "H23-focal",
+        "focal loss, gamma 2, long after it has converged",
+        classify(adam(2e-3), focal(2), steps=800),
+        fast=True,
+    ),
     Program(
         "H24-triplet",
         "most triplets satisfied, long after",

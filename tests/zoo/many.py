@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -17,6 +18,8 @@ from tests.zoo.program import Program
 from tests.zoo.tally import Result
 from tests.zoo.train import Outcome, kept, train
 
+Every = int | Literal["auto"]
+
 
 def run_all(
     programs: Sequence[Program],
@@ -25,6 +28,7 @@ def run_all(
     *,
     jobs: int,
     again: bool,
+    every: Every = "auto",
     say: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
     """All programs in all seeds, with the twins that they are compared with.
@@ -32,6 +36,7 @@ def run_all(
     Args:
         folder: where the trainings are kept, `folder/ID-SEED`.
         again: train; else only what is kept there is judged.
+        every: which steps are recorded in full, as in `gradscope.watch`.
         say: called with each result as soon as it is there.
     """
     wanted = {(program.id, seed) for program in programs for seed in seeds}
@@ -41,7 +46,7 @@ def run_all(
         with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_alone) as pool:
             # twins first, so that who is compared with them never waits
             order = sorted(needed, key=lambda pair: (by_id(pair[0]).sick, pair))
-            trained = {pair: pool.submit(_train, *pair, folder) for pair in order}
+            trained = {pair: pool.submit(_train, *pair, folder, every) for pair in order}
             for pair in order:
                 trained[pair].result()
                 if pair in wanted:
@@ -73,5 +78,5 @@ def _alone() -> None:
     warnings.simplefilter("ignore")  # of torch, about what some programs do on purpose
 
 
-def _train(name: str, seed: int, folder: Path) -> Outcome:
-    return train(by_id(name), seed, folder / f"{name}-{seed}")
+def _train(name: str, seed: int, folder: Path, every: Every) -> Outcome:
+    return train(by_id(name), seed, folder / f"{name}-{seed}", every)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Outcome:
     first_loss: float
     last_loss: float
     steps: int
-    seconds: float
+    seconds: float  # of CPU
     broke: str = ""
 
 
@@ -102,7 +103,7 @@ def _in_eval(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def train(program: Program, seed: int, folder: Path) -> Outcome:
+def train(program: Program, seed: int, folder: Path, every: int | Literal["auto"] = "auto") -> Outcome:
     """Trains and writes `folder/run`, `folder/trace.json` and `folder/outcome.json`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -111,7 +112,7 @@ def train(program: Program, seed: int, folder: Path) -> Outcome:
     start, broke = time.process_time(), ""
     with contextlib.redirect_stderr(io.StringIO()):  # it says where it records to
         scope = gradscope.watch(
-            training.model, training.optimizers or None, run_dir=folder / "run", every="auto", **training.options
+            training.model, training.optimizers or None, run_dir=folder / "run", every=every, **training.options
         )
     trace = Trace(training)
     with scope, trace:
