@@ -39,6 +39,7 @@ _LEADS_TO: dict[str, tuple[str, ...]] = {
     "representation-collapse": ("learning-rate-too-low", *_END),
     "learning-rate-too-low": ("loss-stalled",),
     "gradient-spike": _END,
+    "non-finite": (*_LAYERS_SHUT, "normalization-fault", "loss-stalled"),
 }  # fmt: skip
 _ROOTS = tuple(_LEADS_TO)
 _LEAVES_A_PATH_DEAD = ("vanishing-gradient", "dead-units", "output-loss-mismatch", "unscaled-data", "poor-initialization",
@@ -124,6 +125,12 @@ def _leads(other: Finding, finding: Finding) -> bool:
         return False
     if other.first_step > finding.first_step and other.rule not in _ALWAYS_THERE:
         return False
+    if (
+        finding.rule == "non-finite"
+        and other.rule in _LEADS_TO["non-finite"]
+        and other.first_step == finding.first_step
+    ):
+        return False  # NaN lets nothing through either
     cause, reason = _first_cause(finding), _first_cause(other)
     if finding.rule == "untrained-parameter":
         dead = cause == "dead-path" and other.rule in _LEAVES_A_PATH_DEAD

@@ -290,11 +290,11 @@ def test_a_frozen_backbone_is_left_in_peace(tmp_path: Path) -> None:
     assert run.steps["loss"][-1] < 0.7 * run.steps["loss"][0]
 
 
-def test_a_frozen_model_that_learns_nothing_gets_a_note(tmp_path: Path) -> None:
-    """All but the last bias is frozen, and the loss stays where it is: the note says what is frozen."""
+def test_a_frozen_model_that_learns_nothing_is_found(tmp_path: Path) -> None:
+    """All but the last bias is frozen, and the loss stays where it is: a warning says what is frozen."""
     model = Parts()
     model.requires_grad_(False)
     model.head.bias.requires_grad_(True)
     (finding,) = found(train(model, sgd(1e-3)(model), tmp_path / "run", steps=150, every=10))
-    assert (finding.severity, finding.causes[0].id) == ("note", "frozen")
+    assert (finding.severity, finding.causes[0].id) == ("warning", "frozen")
     assert finding.suggestions[0].remedy == "reattach"

@@ -71,6 +71,7 @@ class BackwardHooks:
         self._handles: list[Any] = []
         self.collector: Collector | None = None  # of the step that is being recorded
         self.branch_rows: list[tuple[int, int]] = []  # (site, row)
+        self.passes = 0  # that changed a parameter's gradient, in recorded steps
 
     def start(self, collector: Collector) -> None:
         """Begins a step."""
@@ -210,5 +211,6 @@ class BackwardHooks:
             forward.timed.append(timed)
         self.branch_rows += [(branch.site, row) for branch, row in task.branched if branch.forward.trained]
         self._left = after
+        self.passes += 1
         self._parameters.touched(task.left_over, [now != then for now, then in zip(after, task.before, strict=False)])
         self._ended()

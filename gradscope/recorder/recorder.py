@@ -68,7 +68,7 @@ class Recorder:
         self._writer = RunWriter(folder, info, resume=options.resume)
         self._schedule = schedule_for(options.every, options.overhead, folder, info.rank, info.world_size)
         self._exact, self._compiled, self._parallel = options.exact, options.compiled, Parallelism(model, info)
-        self._closed = False
+        self._closed, self._backwards = False, 0
         self._guard = Guard(lambda: self.recording and not self._file.capturing(self._device), self._fail)
         self._last_close = time.perf_counter()
         self._device = next(model.parameters()).device.type
@@ -91,7 +91,7 @@ class Recorder:
             self._table, self._topology, self._forward, self._losses, self._scale, self._parallel, self._paths
         )
         self._file = RunFile(info, self._writer, sources, options.compiled)
-        self._file.step = first_step
+        self._file.step = self._first_step = first_step
         self._delivery = Delivery(self._writer, self._file.write_if_changed, self._schedule)
         self._optimizer_handles: list[Any] = []
         for optimizer in optimizers:
@@ -99,7 +99,7 @@ class Recorder:
                 optimizer.register_step_pre_hook(self._guard(self._before_update)),
                 optimizer.register_step_post_hook(self._guard(self._after_update)),
             ]
-        self._manual_steps = False
+        self._manual_steps = self._owed = False
         located = self._guard(lambda data: self._writer.write_event(self._file.step, "located", data))
         self._locator = Locator(model, scaler, self._guard, lambda: self.recording, located)
         if options.locate:
@@ -151,7 +151,8 @@ class Recorder:
         """Ends the run: takes every hook off and writes what is left."""
         if self._closed or forks() != self._forks:
             return
-        if self._backwards and not self._optimizers:
+        if self._backwards and (not self._optimizers or self._file.step == self._first_step):  # nobody ever stepped
+            self._backwards = self._backward.passes
             self._guard(self._close_step)()
         self._guard(self._close_if_skipped)()
         self._guard(self._end_light)()
@@ -160,8 +161,7 @@ class Recorder:
         if self.failure is None:
             try:
                 self._delivery.flush(wait=True)
-                self._writer.write_event(self._file.step, "ended", {"reason": reason})
-                self._file.write("ended", ended=time.time())
+                self._file.end(reason)
             except Exception as error:  # a full disk, say: the training must end as it would have
                 self._file.fail(error)
         self._writer.close()
@@ -177,21 +177,21 @@ class Recorder:
         self._scale.reset()
         self._norms: list[tuple[HostNumber, bool]] = []  # of the optimizers that have stepped
         self._norm_seconds = 0.0
-        self._in_closure = False  # an optimizer that was given a closure is stepping
-        self._evaluated = False  # and its closure has brought the step's gradients
+        self._in_closure = self._evaluated = False  # an optimizer steps with a closure; it has brought the gradients
 
     def _arm(self, late: bool = False) -> None:
         """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
         self._reset_step()
-        self._armed = self._schedule.wants(self._file.step) and (self._forward.awake or not late)
-        self._armed &= not self._parallel.blind_to_parameters
-        self._light = self._may_be_light and not self._armed and self._schedule.hurried
+        wanted = (self._schedule.wants(self._file.step) or self._owed) and not self._parallel.blind_to_parameters
+        self._armed = wanted and (self._forward.awake or not late)
+        self._owed = wanted and not self._armed  # by the step whose forward is seen next
+        self._light = self._may_be_light and not wanted and self._schedule.hurried
         self._norm_wanted = not self._armed and self._schedule.wants_norm()
         self._losses.attach()
         stays = self._compiled == "full" or compiler_in_use()
-        if not self._forward.attached and (self._armed or stays):
+        if not self._forward.attached and (wanted or stays):
             self._forward.attach(self._guard, self._compiled == "full")
-        if self._armed:
+        if wanted:
             self._forward.wake()
         elif stays:
             self._forward.stop()
@@ -384,8 +384,7 @@ class Recorder:
         self._file.fail(error)
         self._take_off()
         try:
-            self._writer.write_event(self._file.step, "warning", {"text": f"recording stopped: {self.failure}"})
-            self._file.write("stopped")
+            self._file.stop()
         except Exception:  # the disk may be what failed; `failure` is in the diagnosis all the same
             return
 

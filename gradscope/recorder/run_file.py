@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -65,6 +66,16 @@ class RunFile:
     def fail(self, error: Exception) -> None:
         """Notes, in one line, why recording stops."""
         self.failure = f"{type(error).__name__}: {error}".strip().split("\n")[0]
+
+    def end(self, reason: str) -> None:
+        """Writes how the run ended."""
+        self._writer.write_event(self.step, "ended", {"reason": reason})
+        self.write("ended", ended=time.time())
+
+    def stop(self) -> None:
+        """Writes that recording stopped, and why."""
+        self._writer.write_event(self.step, "warning", {"text": f"recording stopped: {self.failure}"})
+        self.write("stopped")
 
     def write_if_changed(self) -> None:
         """Writes when there are sites that are not on disk yet."""

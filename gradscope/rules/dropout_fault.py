@@ -75,14 +75,16 @@ class DropoutFault(Rule):
         strong = [i for i in rates if rates[i] > self.strong.value and signals.sites[i].training]
         if not strong or learned > self.learned.value:
             return None
-        left = math.prod((1 - rates[i]) / rates[i] for i in strong)
+        used = {i: signals.calls(i) for i in strong}  # one module may be applied in several places
+        left = math.prod(((1 - rates[i]) / rates[i]) ** used[i] for i in strong)
         silence = {i: rates[i] ** _features(signals, i) for i in strong}
         worst = max(strong, key=lambda i: (silence[i], rates[i]))
-        drowned = left < self.signal.value and len(strong) > 1
+        drowned = left < self.signal.value and sum(used.values()) > 1
         if not drowned and silence[worst] < self.nothing.value:
             return None
         severity: Severity = "error" if left < self.signal.value / 10 or silence[worst] > 0.5 else "warning"
-        listed = ", ".join(f"{rates[i]:g}" for i in strong[:4]) + (" …" if len(strong) > 4 else "")
+        every = [rates[i] for i in strong for _ in range(used[i])]
+        listed = ", ".join(f"{rate:g}" for rate in every[:4]) + (" …" if len(every) > 4 else "")
         if drowned:
             first, message = strong[0], f"Dropout leaves {number(left)} of signal to noise: rates {listed}"
         else:
@@ -90,9 +92,7 @@ class DropoutFault(Rule):
             message = (
                 f"Dropout {signals.sites[worst].title} drops all there is in {number(silence[worst])} of the samples"
             )
-        why = (
-            f"each dropout of rate p leaves (1-p)/p of signal to noise; {len(strong)} strong ones leave {number(left)}"
-        )
+        why = f"each dropout of rate p leaves (1-p)/p of signal to noise; {len(every)} strong ones leave {number(left)}"
         evidence = [
             Evidence("signal to noise that strong dropout leaves", left, "", self.signal.value, "0.2 … 1"),
             Evidence("chance that a sample loses everything", silence[worst], "", self.nothing.value, "0"),

@@ -60,6 +60,9 @@ class LearningRateTooHigh(Rule):
         "highest loss of the first 30 steps over the loss at the start, a factor",
         "calibrated: 153 healthy runs, batches of one included, reach 1.7; Adam 0.1 and SGD above 2/λ mostly 3 to 1e28",
     )
+    early = Threshold(
+        10, "the same leap, as long as no more than 50 losses are known", "what is made good is not known yet"
+    )
     level = Threshold(
         0.15,
         "loss now over that at the start (or of the best constant output), a share",
@@ -75,6 +78,12 @@ class LearningRateTooHigh(Rule):
         "loss now over that of the best constant output, a share",
         "a network that has learned anything at all lies below; with large steps from the start it was thrown there",
     )
+    throw = Threshold(
+        0.1,
+        "the same update ratio, at two recorded steps after the first",
+        "more than twice the threshold for one step",
+    )
+    little = Threshold(0.5, "loss now over that at the start (or of the best constant output), a share", "half is left")
     load = Threshold(1.0, "learning rate over the critical one", "THEORY T20: a quadratic diverges beyond 1, exactly")
     sources = (
         "LeCun et al. 1998, Efficient backprop, section 5: the critical rate 2/λ",
@@ -126,14 +135,19 @@ class LearningRateTooHigh(Rule):
     def _sign(self, course: Descent, column: int | None, signals: Signals) -> _Sign | None:
         """How the loss suffers, the surest sign first."""
         high = course.level > self.level.value or course.broke >= 0
-        if course.leap > self.leap.value and high:
+        leap = self.leap.value if course.count > 50 else self.early.value
+        if course.leap > leap and high:
             words = f"the loss leapt to {number(course.leap)} times that of the start"
             return _Sign(
                 words, course.leap_step, Evidence("leap of the loss", course.leap, "times", self.leap.value, "1")
             )
-        if course.rise > self.rise.value and course.level > self.level.value:
+        kept = course.level - course.best > 0.5 * course.rise  # of what was lost, half has not come back
+        if course.rise > self.rise.value and course.level > self.level.value and kept:
             words = f"the loss rose again by {number(course.rise)} of that of the start"
             return _Sign(words, course.rise_step, Evidence("rise of the loss", course.rise, "", self.rise.value, "0"))
+        thrown = self._thrown(signals, course)
+        if thrown is not None:
+            return thrown
         trivial = signals.run.steps["trivial_loss"]
         known = trivial[np.isfinite(trivial)]
         if len(known) and known[-1] > 0 and course.count >= 100 and column is not None:
@@ -143,6 +157,16 @@ class LearningRateTooHigh(Rule):
                 evidence = Evidence("loss now over that of a constant output", now, "", self.stuck.value, "below 0.5")
                 return _Sign(words, int(signals.steps[column]), evidence)
         return None
+
+    def _thrown(self, signals: Signals, course: Descent) -> _Sign | None:
+        """Steps that threw the weights away in the beginning, and a loss of which little is gone long after."""
+        sizes = StepSize(signals).typical[1:]
+        large = np.flatnonzero(np.isfinite(sizes) & (sizes > self.throw.value))
+        if len(large) < 2 or course.count < 80 or not course.level > self.little.value:
+            return None
+        words = f"after {course.count:,} steps {number(course.level)} of the loss is left"
+        evidence = Evidence("loss now over the start's", course.level, "", self.little.value, "below 0.3")
+        return _Sign(words, int(signals.steps[large[0] + 1]), evidence)
 
     def _critical(self, signals: Signals, curvature: Curvature, sizes: StepSize) -> list[Evidence]:
         """The learning rate beside the critical one, where the curvature is beyond what noise alone shows."""

@@ -75,6 +75,7 @@ class LossStalled(Rule):
     faded = Threshold(
         1e-3, "smallest backward gain, a factor", "as in vanishing-gradient: healthy trainings stay above 0.02"
     )
+    gone = Threshold(1e-3, "learning rate now over its highest, a share", "a cosine ends there when all is learned")
     thrown = Threshold(0.05, "rms(Δw)/rms(w), median over weights", "calibrated: healthy trainings stay below 0.03")
     sources = (
         "Goodfellow et al. 2016, Deep learning, 11.5: debugging strategies",
@@ -223,7 +224,16 @@ class LossStalled(Rule):
         if not len(ratio):
             return
         step = float(np.median(ratio))
-        if step > self.thrown.value or lost or went.now > 1.5 * max(went.start, went.trivial):
+        rates = signals.run.learning_rates
+        highest, last = (
+            (float(np.nanmax(rates)), float(np.nanmax(rates[-1])))
+            if np.isfinite(rates).all() and rates.size
+            else (0.0, 0.0)
+        )
+        if highest > 0 and last < self.gone.value * highest:
+            why = f"the schedule took the learning rate from {number(highest)} to {number(last)} before anything was learned"
+            yield Cause("learning-rate-too-low", 0.85, why)
+        elif step > self.thrown.value or lost or went.now > 1.5 * max(went.start, went.trivial):
             levels = f"the loss is {number(went.now)}, after {number(went.start)} at the start"
             why = f"a step moves the weights by {number(step)} of their size; {levels}"
             yield Cause("learning-rate-too-high", 0.75 if step > self.thrown.value else 0.5, why)

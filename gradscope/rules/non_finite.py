@@ -16,9 +16,12 @@ from gradscope.signals import Signals
 from gradscope.signals.loss import squared_error
 from gradscope.signals.non_finite import (
     Onset,
+    all_operations,
     depth_growth,
+    first_layer_made_it,
     growth_before,
     largest_before,
+    located,
     onset,
     operations_between,
     output_range,
@@ -90,18 +93,19 @@ class NonFinite(Rule):
         now = stuck or bool(len(losses) and losses[-1] == steps["step"][-1]) or self._still(signals)
         message = f"{'Loss is' if found.of_loss else 'A value is'} {found.kind} since step {found.step:,}; "
         message += self._where(signals, found)
+        causes = self._causes(signals, found)
         lost = found.quantity == "activation" and found.kind == "NaN" and not reached(signals).any()
         if lost:
             message += "; neither the loss nor a gradient has it"
         yield Finding(
             self.id,
             "note" if lost else "error" if now else "warning",
-            self._layers(signals, found),
+            self._layers(signals, found, causes[0].id),
             found.step,
             int(steps["step"][-1]) if now else found.step,
             f"{message}; the scaler skips every step" if stuck else message if now else f"{message}; it passed",
             tuple(self._evidence(signals, found)),
-            tuple(self._causes(signals, found)),
+            tuple(causes),
         )
 
     def _skips(self, signals: Signals) -> Iterator[Finding]:
@@ -141,13 +145,15 @@ class NonFinite(Rule):
             where += f" ({signals.sites[site].kind})"
         return f"it began in {where}{_on_ranks(signals, found.step, site)}"
 
-    def _layers(self, signals: Signals, found: Onset) -> tuple[str, ...]:
+    def _layers(self, signals: Signals, found: Onset, cause: str) -> tuple[str, ...]:
         """The origin first; without one, what had least room left at the last recorded step before."""
         paths = [_layer(signals, site) for site in found.sites] if found.recorded else []
         if found.located and found.located.get("direction") in ("forward", "backward", "weight"):
             paths.insert(0, str(found.located.get("module", "")))
         elif found.located and found.located.get("direction") in ("loss", "target"):
             paths = [signals.sites[head].path for head in signals.run.info.heads] + paths
+        if not paths and cause == "unscaled-input":
+            paths = [signals.sites[i].path for i in signals.layers[:1]]
         if not paths:
             paths = [_layer(signals, site) for site in self._nearest(signals, found)]
         return tuple(dict.fromkeys(paths))
@@ -281,6 +287,9 @@ class NonFinite(Rule):
             yield Cause("init-too-large", 0.9, why)
         elif at_once and found.quantity == "weight":
             yield Cause("init-too-large", 0.6, "the weights hold it before the first update")
+        elif found.quantity == "activation" and found.recorded and first_layer_made_it(signals, found):
+            why = "its weights and what the model is fed are finite: code before it makes it, a division by 0, say"
+            yield Cause("unscaled-input", 0.8, why)
         elif at_once and found.quantity == "activation" and not found.code:
             yield Cause("init-too-large", 0.4, "it is there at the first step, before anything was learned")
         error = squared_error(signals)
@@ -307,6 +316,9 @@ class NonFinite(Rule):
         elif not found.recorded and not found.located:
             why = "nothing had grown before: a batch that holds NaN or Inf does this, or a logarithm, root or quotient at 0"
             yield Cause("unscaled-input", 0.4, why)
+            if risky := sorted(name for name in all_operations(signals) if name.lower() in _DOMAIN):
+                why = f"the model or its loss takes {', '.join(risky)}, whose value or slope is infinite at 0"
+                yield Cause("precision", 0.55, why)
 
     def _operations(self, signals: Signals, found: Onset) -> Iterator[Cause]:
         """An operation inside the model that not every number suits."""
@@ -347,32 +359,6 @@ class NonFinite(Rule):
             ),
             Case("a loss that was not observed is not NaN", run({"a": 1.0, "b": 1.0}, loss=None)),
         )
-
-
-def located(found: Onset) -> str:
-    """What a replay of the step found, in words; "" without any."""
-    place: dict[str, Any] = found.located or {}
-    if not place.get("operation"):
-        return ""
-    line = f" at {_short(str(place['file']))}:{place['line']}" if place.get("file") else ""
-    code = f" (`{place['code']}`)" if line and place.get("code") else ""
-    module = str(place.get("module", "")) or "the model"
-    operation, direction = place["operation"], place.get("direction")
-    if direction == "input":
-        return "what the model is fed"
-    if direction == "target":
-        return f"the targets that the loss is given{line}{code}"
-    if direction == "weight":
-        return f"{operation}, before the forward pass"
-    if direction == "loss":
-        return f"{operation} in the loss{line}{code}"
-    title = f"layer {module}" if module.isdigit() else module
-    return f"the {'activation' if direction == 'forward' else 'backward pass'} of {title}: {operation}{line}{code}"
-
-
-def _short(file: str) -> str:
-    """The last two parts of a path."""
-    return "/".join(file.replace("\\", "/").split("/")[-2:])
 
 
 def _with_event(run: Run, step: int, data: dict[str, Any]) -> Run:

@@ -14,7 +14,16 @@ from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 from gradscope.signals.mechanisms import CONTRACTING, WORKING_DECADES, activations
-from gradscope.signals.units import hidden_activations, latest, learned_share, onset, silent_share, spread, weight_gain
+from gradscope.signals.units import (
+    earliest,
+    hidden_activations,
+    latest,
+    learned_share,
+    onset,
+    silent_share,
+    spread,
+    weight_gain,
+)
 
 
 class RepresentationCollapse(Rule):
@@ -50,6 +59,10 @@ class RepresentationCollapse(Rule):
     shrink = Threshold(0.4, "rms(W)·√fan_in, geometric mean", "torch's own default gives 0.58, He 1.41")
     sharp = Threshold(0.02, "mean attention entropy over ln(keys)", "one key takes 99 % of nearly every query")
     logit = Threshold(30.0, "rms over queries of the largest attention logit", "unit queries and keys give 1 to 4")
+    shut = Threshold(0.15, "the same at the first step, in every attention", "a fresh network starts above 0.8")
+    together = Threshold(0.02, "spread at the output", "healthy trainings are above 0.2")
+    fold = Threshold(5.0, "spread at the first step over that now, a factor", "training spreads samples, if anything")
+    still = Threshold(0.02, "share of the loss that is gone", "none, to noise")
     learned = Threshold(0.1, "share of the loss", "a network that learned this much tells its inputs apart")
     patience = Threshold(50, "steps", "outputs may start alike; by then they have moved")
     sources = (
@@ -61,9 +74,13 @@ class RepresentationCollapse(Rule):
     def check(self, signals: Signals) -> Iterator[Finding]:
         """Finds outputs that are alike, then attention that looks at one key."""
         learned, steps = learned_share(signals)
-        if learned > self.learned.value:
-            return
-        finding = self._alike(signals, learned, steps) or self._sharp(signals, learned, steps)
+        finding = self._shut_at_start(signals)
+        if finding is None and not learned > self.learned.value:
+            finding = (
+                self._alike(signals, learned, steps)
+                or self._sharp(signals, learned, steps)
+                or self._fell_together(signals, learned, steps)
+            )
         if finding is not None:
             yield finding
 
@@ -175,6 +192,57 @@ class RepresentationCollapse(Rule):
         first, last = int(signals.steps[begun]), int(signals.steps[-1])
         return Finding(self.id, "warning", layers, first, last, message, tuple(evidence), causes)
 
+    def _shut_at_start(self, signals: Signals) -> Finding | None:
+        """Attention that is shut in all layers before anything is learned: its logits are far too large."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            entropy = signals.values("attention_entropy", "sum") / signals.values("attention_entropy", "count")
+        logits = signals.rms("attention_logit")
+        attention = [i for i in signals.modules if np.isfinite(entropy[i]).any() and np.isfinite(logits[i]).any()]
+        known = [(earliest(entropy[i]), earliest(logits[i])) for i in attention]
+        if not known or not all(value < self.shut.value and size > self.logit.value for value, size in known):
+            return None
+        if any(np.isfinite(entropy[i]).sum() < self.needs_steps for i in attention):
+            return None
+        worst = max(attention, key=lambda i: earliest(logits[i]))
+        value, largest = earliest(entropy[worst]), earliest(logits[worst])
+        message = f"Attention is saturated from the start: logits of {number(largest)} let one key take all"
+        evidence = (
+            Evidence("mean attention entropy over ln(keys), first step", value, "", self.shut.value, "0.8 … 1"),
+            Evidence("largest attention logit, first step", largest, "", self.logit.value, "1 … 4"),
+        )
+        why = "queries and keys of unit variance over √d give logits of variance 1 (THEORY T30)"
+        causes = (
+            Cause("init-too-large", 0.7, f"logits begin at {number(largest)}; {why}"),
+            Cause("attention-logit-growth", 0.5, "a softmax of such logits has next to no slope"),
+        )
+        layers = tuple(signals.sites[i].path for i in attention)
+        return Finding(
+            self.id, "warning", layers, int(signals.steps[0]), int(signals.steps[-1]), message, evidence, causes
+        )
+
+    def _fell_together(self, signals: Signals, learned: float, steps: int) -> Finding | None:
+        """Outputs that have come together since the start under a loss that does not move: a constant satisfies it."""
+        heads, spreads = signals.run.info.heads, spread(signals)
+        if len(heads) != 1 or steps < 2 * self.patience.value or not abs(learned) < self.still.value:
+            return None
+        series = spreads[heads[0]]
+        begin, end = earliest(series), latest(series)
+        if not end < self.together.value or not begin > self.fold.value * end:
+            return None
+        began = onset(series < self.together.value, np.isfinite(series)) or 0
+        path = signals.sites[heads[0]].path
+        message = (
+            f"All outputs came together: samples differ by {number(end)} of their length, at first by {number(begin)}"
+        )
+        evidence = (
+            Evidence("spread of the samples at the output", end, "", self.together.value, "0.05 … 1"),
+            Evidence("spread of the samples at the output, at first", begin),
+        )
+        why = f"the loss stays where a constant output leaves it, {number(learned)} of it is gone"
+        causes = (Cause("loss-mismatch", 0.7, why), Cause("learning-rate-too-high", 0.5, "steps carried them together"))
+        first, last = int(signals.steps[began]), int(signals.steps[-1])
+        return Finding(self.id, "warning", (path,), first, last, message, evidence, causes)
+
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
         """Runs written by hand."""
@@ -207,5 +275,6 @@ class RepresentationCollapse(Rule):
                 run(chain, extra=spreads(0.8, 1e-6, 0.5, 0.5), **flat),
             ),
             Case("inputs that are alike", run(chain, extra=spreads(1e-4, 1e-4, 1e-4, 1e-4), **flat)),
-            Case("sharp attention in a network that learns", run(chain, extra=attention(0.003, 80.0), **fallen)),
+            Case("sharp attention in a network that learns", run(chain, extra=attention(0.2, 80.0), **fallen)),
+            Case("attention that is shut from the start", run(chain, extra=attention(0.003, 80.0), **fallen), ("b",)),
         )

@@ -58,6 +58,7 @@ class SaturatedActivation(Rule):
     error = Threshold(0.05, "rms derivative over that of unit inputs, a factor", "a sixth of the warning")
     learned = Threshold(0.5, "share of the loss", "a network that learned this much is not held up by it")
     patience = Threshold(50, "steps", "a loss needs that long to show that it does not fall")
+    half = Threshold(0.5, "derivative at the start over that of unit inputs", "half shut before the first step")
     stretch = Threshold(
         3.0, "rms(W)·√fan_in, or rms of the input", "Xavier gives 1, He 1.41, tanh's recommended gain 1.67"
     )
@@ -141,6 +142,13 @@ class SaturatedActivation(Rule):
         gain = weight_gain(signals, first.layer)
         stretched = float(gain[start]) if math.isfinite(gain[start]) else earliest(gain)
         weight = weight_of(signals, first.layer)
+        half = openness(signals, first)
+        if start > 0 and earliest(half) < self.half.value and stretched > self.stretch.value:
+            why = (
+                f"the weights of {name} stretch what they are fed {number(stretched)}-fold, so that {first.kind} passed on "
+                f"{number(earliest(half))} of what it should from the start; Xavier gives 1"
+            )
+            return [Cause("init-too-large", 0.8, why), Cause("learning-rate-too-high", 0.4, "training shut it further")]
         if start > 0:
             rms = np.full(1, np.nan) if weight is None else signals.rms("weight")[weight]
             grown = latest(rms) / earliest(rms) if earliest(rms) > 0 else math.nan

@@ -8,12 +8,19 @@ from dataclasses import replace
 import numpy as np
 
 from gradscope.numerals import number
-from gradscope.records import Cause, Evidence, Finding, NotObserved, OptimizerInfo, Run, Severity
+from gradscope.records import Cause, Check, Evidence, Finding, NotObserved, OptimizerInfo, Run, Severity
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 from gradscope.signals.progress import progress
-from gradscope.signals.reach import has_parallel_twin, leads_to_output, module_name, ran_without_gradients
+from gradscope.signals.reach import (
+    has_parallel_twin,
+    leads_to_output,
+    loss_reaches_nothing,
+    module_name,
+    never_stepped,
+    ran_without_gradients,
+)
 
 _ADAPTIVE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax", "RMSprop", "Adagrad", "Adadelta")
 
@@ -57,10 +64,19 @@ class UntrainedParameter(Rule):
     )
     stalled = Threshold(0.1, "share of the loss that is gone", "a tenth; healthy trainings lose half within an epoch")
     patience = Threshold(100, "steps with a loss", "before that a slow beginning is no stall")
+    unstepped = Threshold(20, "backward passes without a step", "gradient accumulation seldom has more")
     sources = ("torch.autograd, Locally disabling gradient computation", "THEORY T17 (one-unit softmax), T29")
+
+    def applies(self, signals: Signals) -> Check | None:
+        """Needs recorded steps, unless the losses show that there is nothing to record."""
+        return None if self._nothing(signals) else super().applies(signals)
 
     def check(self, signals: Signals) -> Iterator[Finding]:
         """Finds parameters that never move, one finding a reason."""
+        nothing = self._nothing(signals)
+        if nothing is not None:
+            yield nothing
+            return
         count = signals.values("weight", "count")
         gradient = signals.values("gradient", "count")
         self_entries = {i: float(np.nanmax(count[i])) for i in signals.parameters if not np.isnan(count[i]).all()}
@@ -84,6 +100,25 @@ class UntrainedParameter(Rule):
             yield from self._unmoved(signals, rest, entries)
         yield from self._unregistered(signals)
         yield from self._frozen(signals, list(self_entries), self_entries)
+
+    def _nothing(self, signals: Signals) -> Finding | None:
+        """A loss that no parameter has a part in, or an optimizer whose `step` is never called."""
+        passes, rows = never_stepped(signals), signals.run.steps
+        owners = [signals.sites[i].module for i in signals.parameters if signals.sites[i].trainable]
+        if passes >= self.unstepped.value:
+            message = f"The optimizer never stepped: {passes:,} backward passes and no step"
+            evidence = Evidence("backward passes without a step", float(passes), "", self.unstepped.value, "1")
+            cause = Cause("not-in-optimizer", 0.8, "gradients are computed, and optimizer.step() is never called")
+        elif loss_reaches_nothing(signals):
+            message = f"The loss reaches no parameter: none had a gradient in {len(rows):,} steps"
+            evidence = Evidence("steps without any gradient", float(len(rows)), "", None, "0")
+            why = "the loss was made anew (torch.tensor, .item, numpy, argmax), detached, or backward() is never called"
+            cause = Cause("detached", 0.9, why)
+        else:
+            return None
+        layers = tuple(dict.fromkeys(owners[::-1])) or ("",)
+        last = int(rows["step"][-1])
+        return Finding(self.id, "error", layers, 0, last, message, (evidence,), (cause,))
 
     def _without_gradient(self, signals: Signals, never: list[int], entries: dict[int, float]) -> Iterator[Finding]:
         """Parameters that never got a gradient: cut off, of an output that no loss uses, or of modules that never ran."""
@@ -233,7 +268,8 @@ class UntrainedParameter(Rule):
         seen = progress(signals)
         if seen is None or seen.count < self.patience.value:
             return False
-        return seen.fallen < self.stalled.value and not seen.still_falling()
+        long = seen.unlearned and seen.count >= 3 * self.patience.value
+        return long or (seen.fallen < self.stalled.value and not seen.still_falling())
 
     def _by_design(self, signals: Signals, parameter: int, zeros: list[int]) -> bool:
         """A bias whose effect is taken away further on: a gradient came by, or its weights would have none either."""

@@ -123,6 +123,7 @@ class VanishingGradient(Rule):
     def _causes(self, signals: Signals, column: int, first_step: int) -> list[Cause]:
         """Causes from the gain budget: each is blamed for the decades that it took beyond what is normal."""
         found = shares(signals, column)
+        late = first_step > 0 and first_step > int(signals.steps[0])
         blame: dict[str, float] = {}
         activations = [share for share in found if share.mechanism == "activation"]
         for share in activations:
@@ -141,14 +142,13 @@ class VanishingGradient(Rule):
             if share.working is not None and 10 ** (share.working / share.count) >= CONTRACTING
         )
         weights = sum(share.decades for share in found if share.mechanism == "weights")
-        if weights < 0 or weights < owed:
+        if not late and (weights < 0 or weights < owed):
             blame["init-too-small"] = max(owed, 0.0) - weights
         recurrence = -sum(share.decades for share in found if share.mechanism == "recurrence")
         if recurrence > 0:
             blame["long-backprop-chain"] = recurrence
         everything = sum(amount for amount in blame.values() if amount > 0) or 1.0
         explanation = sentence(signals, column)
-        late = first_step > 0 and first_step > int(signals.steps[0])
         causes = []
         for cause, amount in blame.items():
             if amount <= 0.3:
@@ -157,7 +157,7 @@ class VanishingGradient(Rule):
             causes.append(Cause(name, round(min(0.95, amount / everything), 2), _why(name, amount, found, explanation)))
         if late:
             came = ["it was not so at the first recorded steps: it came with training"]
-            causes.append(Cause("learning-rate-too-high", 0.5, "; ".join(came + what_changed(signals, first_step))))
+            causes.append(Cause("learning-rate-too-high", 0.7, "; ".join(came + what_changed(signals, first_step))))
         chain = longest_chain(signals)
         if chain >= self.deep.value:
             why = f"{chain} layers with weights follow one another without a skip connection; every loss multiplies"

@@ -279,3 +279,42 @@ def output_range(signals: Signals, found: Onset) -> tuple[float, float]:
 def operations_between(signals: Signals) -> set[str]:
     """Operations of code between modules, without what autograd adds to their names."""
     return {name.partition("Backward")[0] for link in signals.run.info.links for name in link.operations}
+
+
+def all_operations(signals: Signals) -> set[str]:
+    """The same, with those behind the head."""
+    path = signals.run.info.loss_path
+    behind = () if path is None else path.operations
+    return operations_between(signals) | {name.partition("Backward")[0] for name in behind}
+
+
+def first_layer_made_it(signals: Signals, found: Onset) -> bool:
+    """Whether it came up in the output of the first layer with weights, which are finite, and so is the model's input."""
+    weights = [i for i in signals.layers if signals.sites[i].mechanism == "weights"]
+    return bool(weights) and found.quantity == "activation" and found.sites[:1] == (weights[0],)
+
+
+def located(found: Onset) -> str:
+    """What a replay of the step found, in words; "" without any."""
+    place: dict[str, Any] = found.located or {}
+    if not place.get("operation"):
+        return ""
+    line = f" at {_short(str(place['file']))}:{place['line']}" if place.get("file") else ""
+    code = f" (`{place['code']}`)" if line and place.get("code") else ""
+    module = str(place.get("module", "")) or "the model"
+    operation, direction = place["operation"], place.get("direction")
+    if direction == "input":
+        return "what the model is fed"
+    if direction == "target":
+        return f"the targets that the loss is given{line}{code}"
+    if direction == "weight":
+        return f"{operation}, before the forward pass"
+    if direction == "loss":
+        return f"{operation} in the loss{line}{code}"
+    title = f"layer {module}" if module.isdigit() else module
+    return f"the {'activation' if direction == 'forward' else 'backward pass'} of {title}: {operation}{line}{code}"
+
+
+def _short(file: str) -> str:
+    """The last two parts of a path."""
+    return "/".join(file.replace("\\", "/").split("/")[-2:])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gradscope.signals.series import Signals
+
+_FIRST_STEPS = 5  # are always recorded
 
 
 def ran_without_gradients(signals: Signals, parameter: int) -> bool:
@@ -72,3 +76,21 @@ def module_name(signals: Signals, parameter: int) -> str:
     """The module of a parameter inside a sentence."""
     path = signals.sites[parameter].module
     return f"layer {path}" if path.isdigit() else path or "the model"
+
+
+def loss_reaches_nothing(signals: Signals) -> bool:
+    """Whether losses were handed over and steps taken, and no parameter had a gradient in any of the first steps."""
+    rows = signals.run.steps
+    if len(signals.steps) or len(rows) < _FIRST_STEPS or signals.run.info.parallel:
+        return False
+    first = rows[:_FIRST_STEPS]
+    return bool(first["has_loss"].all() and not first["skipped"].any() and first["step"][0] == 0)
+
+
+def never_stepped(signals: Signals) -> int:
+    """How many backward passes ended in no step of the optimizer at all; 0 when it stepped, or may yet."""
+    rows, info = signals.run.steps, signals.run.info
+    if len(rows) != 1 or not info.optimizers or info.state != "ended":
+        return 0
+    moved = signals.rms("update")
+    return 0 if bool((moved[np.isfinite(moved)] > 0).any()) else int(rows["backwards"][0])
