@@ -31,7 +31,7 @@ _LEADS_TO: dict[str, tuple[str, ...]] = {
     "vanishing-gradient": ("poor-initialization", "saturated-activation", "representation-collapse", "learning-rate-too-low",
                            "vanishing-through-time", *_END),
     "exploding-gradient": ("poor-initialization", *_STEP_TOO_LARGE, *_LAYERS_SHUT, "vanishing-through-time", *_END),
-    "vanishing-through-time": ("learning-rate-too-low", *_END),
+    "vanishing-through-time": ("representation-collapse", "learning-rate-too-low", *_END),
     "poor-initialization": (*_STEP_TOO_LARGE, *_LAYERS_SHUT, *_BACKWARD, "learning-rate-too-low", *_END),
     "learning-rate-too-high": ("gradient-spike", *_BACKWARD, *_LAYERS_SHUT, *_END),
     "saturated-activation": ("representation-collapse", "learning-rate-too-low", *_END),
@@ -133,8 +133,7 @@ def _leads(other: Finding, finding: Finding) -> bool:
         return False  # NaN lets nothing through either
     cause, reason = _first_cause(finding), _first_cause(other)
     if finding.rule == "untrained-parameter":
-        dead = cause == "dead-path" and other.rule in _LEAVES_A_PATH_DEAD
-        return dead or (cause == "output-activation" and other.rule == "output-loss-mismatch")
+        return cause in ("dead-path", "output-activation") and other.rule in _LEAVES_A_PATH_DEAD
     # gradients along the depth are made by the initialization, unless a rule about it knows better, or by the steps
     if other.rule == "learning-rate-too-high" and finding.rule in _BACKWARD:
         return cause in _BY_STEPS

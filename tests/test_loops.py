@@ -528,6 +528,20 @@ def test_a_leap_of_the_gradient_is_recorded() -> None:
     assert not schedule.wants(102)
 
 
+def test_a_short_training_is_seen_at_steps_that_double() -> None:
+    """Steps 8, 16, 32 … are recorded for a tenth of a second in all, whatever the budget says."""
+    schedule = Schedule("auto", 0.03)
+    recorded = []
+    for step in range(200):
+        if schedule.wants(step):
+            recorded.append(step)
+        schedule.spent(0.05 if step in recorded else 0.001, 0.04 if step in recorded else 0.0, step in recorded)
+    assert recorded == [*range(5), 8, 16]
+    assert not schedule.is_milestone(32)
+    assert not Schedule("auto", 0.03, allowance=0.0).is_milestone(8)
+    assert not Schedule(3, 0.03).is_milestone(8)
+
+
 def test_norms_and_full_recordings_have_their_own_shares() -> None:
     """Dear full recordings at the start do not keep norms, which are a third of the budget, from being taken."""
     schedule = Schedule("auto", 0.03)

@@ -144,7 +144,7 @@ class Schedule:
     def is_milestone(self, step: int) -> bool:
         """Whether this step is 8, 16, 32 … and the allowance still covers it."""
         doubled = step > FIRST_STEPS and step & (step - 1) == 0
-        return doubled and self._every == "auto" and self._extra.covers(self._allowance)
+        return doubled and self._every == "auto" and self._allowance > 0 and self._extra.covers(self._allowance)
 
     def wants_norm(self) -> bool:
         """Whether to take the gradient's norm at a step that is not recorded in full."""

@@ -75,7 +75,8 @@ class DropoutFault(Rule):
         strong = [i for i in rates if rates[i] > self.strong.value and signals.sites[i].training]
         if not strong or learned > self.learned.value:
             return None
-        used = {i: signals.calls(i) for i in strong}  # one module may be applied in several places
+        into = [link.target for link in signals.run.info.links]
+        used = {i: max(into.count(i), 1) for i in strong}  # one module may be applied in several places
         left = math.prod(((1 - rates[i]) / rates[i]) ** used[i] for i in strong)
         silence = {i: rates[i] ** _features(signals, i) for i in strong}
         worst = max(strong, key=lambda i: (silence[i], rates[i]))

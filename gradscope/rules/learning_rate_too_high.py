@@ -218,6 +218,16 @@ class LearningRateTooHigh(Rule):
                 run(chain, update=large, loss=2.3, columns={"trivial_loss": 2.3}, steps=120),
                 ("a", "b"),
             ),
+            Case(
+                "thrown away in the beginning, and most of the loss is left",
+                run(
+                    chain,
+                    update={name: [0.6] * 5 + [0.001] * 115 for name in large},
+                    loss=[3 - step / 100 for step in range(120)],
+                    steps=120,
+                ),
+                ("a", "b"),
+            ),
             Case("a leap that is made good", run(chain, update=large, loss=[3, 40, *falls[:198]], steps=200)),
             Case("large steps and a loss that falls", run(chain, update=large, loss=falls, steps=200)),
             Case(

@@ -14,6 +14,7 @@ from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 from gradscope.signals.mechanisms import CONTRACTING, WORKING_DECADES, activations
+from gradscope.signals.progress import progress
 from gradscope.signals.units import (
     earliest,
     hidden_activations,
@@ -222,7 +223,9 @@ class RepresentationCollapse(Rule):
 
     def _fell_together(self, signals: Signals, learned: float, steps: int) -> Finding | None:
         """Outputs that have come together since the start under a loss that does not move: a constant satisfies it."""
-        heads, spreads = signals.run.info.heads, spread(signals)
+        heads, spreads, went = signals.run.info.heads, spread(signals), progress(signals)
+        if went is None or went.trivial > 0:
+            return None  # a constant guess is known: whether the loss is better than that is loss-stalled's question
         if len(heads) != 1 or steps < 2 * self.patience.value or not abs(learned) < self.still.value:
             return None
         series = spreads[heads[0]]

@@ -223,6 +223,7 @@ class UntrainedParameter(Rule):
                     still.append(i)
             elif bool((update[i][seen] > self.rounding.value * weight[i][seen]).all()) and _the_same(signals, i, seen):
                 back.append(i)
+        still = [i for i in still if not self._by_design(signals, i, still)]
         for found, what, why in (
             (
                 still,
