@@ -59,4 +59,5 @@ class ResidualScaling(Remedy):
 
     def _blocks(self, signals: Signals) -> int:
         """How many sums the run's links show."""
-        return min(500, sum(any(name.startswith("Add") for name in link.operations) for link in signals.run.info.links))
+        sums = [any(name.startswith("AddBackward") for name in link.operations) for link in signals.run.info.links]
+        return min(500, sum(sums))

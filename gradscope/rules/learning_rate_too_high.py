@@ -84,6 +84,9 @@ class LearningRateTooHigh(Rule):
         "more than twice the threshold for one step",
     )
     little = Threshold(0.5, "loss now over that at the start (or of the best constant output), a share", "half is left")
+    still = Threshold(
+        1e-5, "the same update ratio, below which no curvature makes a step long", "Adam held by its eps: 3e-8"
+    )
     load = Threshold(1.0, "learning rate over the critical one", "THEORY T20: a quadratic diverges beyond 1, exactly")
     sources = (
         "LeCun et al. 1998, Efficient backprop, section 5: the critical rate 2/λ",
@@ -127,7 +130,8 @@ class LearningRateTooHigh(Rule):
     def _column(self, signals: Signals, sizes: StepSize, curvature: Curvature) -> int | None:
         """The first recorded step, after the first one, whose step was large; None when none was."""
         with np.errstate(invalid="ignore"):
-            large = (sizes.typical > self.step.value) | (curvature.load > self.load.value)
+            unstable = (curvature.load > self.load.value) & (sizes.typical > self.still.value)
+            large = (sizes.typical > self.step.value) | unstable
         large[signals.steps == signals.steps[0]] = False
         found = np.flatnonzero(large)
         return int(found[0]) if len(found) else None

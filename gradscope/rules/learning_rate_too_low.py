@@ -59,9 +59,10 @@ class LearningRateTooLow(Rule):
     )
     short = Threshold(
         4e-4,
-        "the same, from step 400 on",
+        "the same, from step 400 on, from step 200 on where nearly all of the loss is left",
         "calibrated: rates thirty times too low have 2.3e-4 to 3.1e-4; then the distance decides",
     )
+    still = Threshold(1e-5, "the same, below which no step can raise the loss", "Adam held by its eps: 3e-8")
     level = Threshold(
         0.4,
         "loss now over that at the start, or of the best constant output if that is lower, a share",
@@ -81,12 +82,14 @@ class LearningRateTooLow(Rule):
         if course is None or course.count < _FIRST_STEPS or course.broke >= 0 or sizes.warming_up():
             return
         ratio = self._ratio(signals, sizes)
-        high = course.level > self.level.value and course.rise < 0.08
-        if ratio is None or not high or _began_low(signals, course):
+        if ratio is None or not course.level > self.level.value or _began_low(signals, course):
+            return
+        if course.rise > 0.08 and ratio > self.still.value:  # it goes up and down for another reason
             return
         steps = len(signals.run.steps)
         distance = ratio * steps
-        most = self.ratio.value if course.count < _LATER else self.short.value
+        late = course.count >= _LATER or (course.count >= _LATER / 2 and course.level > 2 * self.level.value)
+        most = self.short.value if late else self.ratio.value
         if ratio >= most or distance >= self.distance.value:
             return
         column = len(signals.steps) - 1

@@ -57,6 +57,7 @@ class NormalizationFault(Rule):
         "a mean of n numbers is off by 0.8/√n, a deviation by 0.6/√n; calibrated: healthy batches of 4 reach 1, of 8 0.6",
     )
     updates = Threshold(5, "time constants of the running average", "e^-5: less than 1 % of the initial values is left")
+    idle = Threshold(0.002, "momentum", "0.1 is torch's, 0.01 many others'; with 0.002 half is new after 350 updates")
     post_norms = Threshold(6, "post-norm blocks", "Xiong et al. 2020: 6 layers fail without warm-up, few layers do not")
     learned = Threshold(0.1, "share of the loss", "healthy trainings learn more in 100 steps")
     patience = Threshold(100, "steps", "a loss needs that long to show that it does not fall")
@@ -161,10 +162,12 @@ class NormalizationFault(Rule):
         """Whether the running statistics are far away at every look since they had time to get near."""
         site = signals.sites[norm]
         momentum = option(site.label, "momentum")
-        needed = self.updates.value / momentum if momentum > 0 else self.updates.value / 0.1
+        idle = momentum < self.idle.value  # NaN: a mean of all
+        needed = self.patience.value / 4 if idle else self.updates.value / (momentum if momentum > 0 else 0.1)
+        looks = 2 if idle else self.needs_steps
         ripe = gap[np.isfinite(gap) & ((signals.steps >= needed) | (not site.training))]
         limit = self.gap.value + self.noise.value / math.sqrt(max(entries_together(site), 1.0))
-        return len(ripe) >= self.needs_steps and bool((ripe[-self.needs_steps :] > limit).all())
+        return len(ripe) >= looks and bool((ripe[-looks:] > limit).all())
 
     def _post_norm(self, signals: Signals, norms: list[int]) -> Finding | None:
         """A deep post-norm transformer that was given its full learning rate at once and does not learn."""
