@@ -114,10 +114,11 @@ class CloserLook:
 
     def read_gradients(self, collector: Collector) -> None:
         """Reads, after a backward pass, how much of the first weights' gradient each of the model's features brings."""
-        for path, reference in self._first.items():
+        seen = self._first if self._step is not None and self._step() is collector else {}
+        for path, reference in seen.items():
             module = reference()
             weight = None if module is None else module._parameters.get("weight")
-            site = self._table.find(f"{path}.weight", "parameter")
+            site = self._table.find(f"{path}.weight".removeprefix("."), "parameter")
             if weight is None or site is None or type(weight.grad) is not torch.Tensor or weight.grad.is_sparse:
                 continue
             with torch.no_grad():
@@ -127,6 +128,8 @@ class CloserLook:
 
     def entries(self, trained: Sequence[ForwardPass], collector: Collector) -> list[tuple[int, str, int]]:
         """The rows of a step's training passes, with what its units let through at this look or one of the last."""
+        if self._step is None or self._step() is not collector:  # no forward was seen in this step
+            self._first, self._features = {}, {}
         entries = [(site, "feature_gradient", row) for site, row in self._features.items()]
         self.scaled = [row for _, _, row in entries]
         units: dict[tuple[int, int, int], tuple[Sample, int]] = {}

@@ -108,6 +108,7 @@ class Look:
         self.entries: list[tuple[int, str, int]] = []
         self.units: dict[tuple[int, int, int], tuple[Sample, int]] = {}
         self._slopes: list[_Slope] = []
+        self._taken: dict[tuple[int, int], int] = {}  # slopes of the same site and call so far
         self._spreads: list[_Spread] = []
         self._groups: list[_Groups] = []
 
@@ -119,6 +120,8 @@ class Look:
 
     def take_features(self, site: int, tensor: torch.Tensor, axis: int | None, collector: Collector) -> None:
         """Mean and deviation of each feature of what the model is fed."""
+        if tensor.is_nested:  # its shape is not one
+            return
         self.batch = self.batch or tensor.shape[0]
         if not is_plain(tensor):
             return
@@ -139,7 +142,8 @@ class Look:
             return
         which, units = _by_units(tensor.shape, axis, _ENTRIES, _LEAST_SAMPLES, MOST_UNITS)
         saved = saved._replace(tensor=sketch(tensor, which))
-        earlier = sum(slope.key[:2] == (site, number) for slope in self._slopes)
+        earlier = self._taken.get((site, number), 0)
+        self._taken[site, number] = earlier + 1
         self._slopes.append(_Slope((site, number, earlier), saved, units))
 
     def take_spread(self, site: int, tensor: torch.Tensor, axis: int | None) -> None:

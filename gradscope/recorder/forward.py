@@ -247,7 +247,7 @@ class ForwardHooks:
                 continue
             node = tensor.grad_fn
             if node is None:
-                if isinstance(tensor, nn.Parameter):
+                if isinstance(tensor, nn.Parameter) or (call.ghost and tensor._is_view()):  # made without gradients
                     continue
                 edge: Edge = get_gradient_edge(tensor)[:2]  # where the gradient of a leaf accumulates
             else:

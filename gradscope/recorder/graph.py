@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from gradscope.recorder.closer_attention import is_attention, may_be_attention
@@ -41,6 +42,7 @@ def read_graph(forward: ForwardPass) -> Plan:
 _Trail = tuple[Any, str, int]  # the trail before, the operation passed, by which of its inputs it was left
 _MOST_SOURCES = 16  # ways into a module that are told apart, nearest first: a thousand blocks written as one have more
 _FAR = 64  # nodes between an activation and the module that it is applied to
+_MOST_FUNCTIONS = 256  # activations and attention in code whose nodes are sought again in every pass: the way is long
 _MOST_OPERATIONS = 32  # kinds of them that a link keeps of the code between two modules
 
 
@@ -193,7 +195,7 @@ class _Reading:
         for number in reversed(range(len(self._calls))):  # children before their parents
             for edge in self._calls[number].outputs:
                 makers.setdefault(key(edge), number)
-        for node, port, number in self._noticed.values():
+        for node, port, number in islice(self._noticed.values(), _MOST_FUNCTIONS):
             call = self._calls[number]
             of_activation = call.module is not None and mechanism(call.module) == "activation"
             if node.name() not in FORMULAS:

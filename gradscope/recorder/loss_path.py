@@ -22,6 +22,7 @@ from gradscope.recorder.private import saved_number, saved_tensor, shape_at
 from gradscope.records import LossPath
 
 _MOST_OPERATIONS = 64  # that are written down
+_MOST_TERMS = 32  # of a loss whose kind is looked at
 _FUSED = {
     "MseLoss": "squared-error",
     "HuberLoss": "huber",
@@ -59,6 +60,7 @@ class Reading:
     path: LossPath
     target: torch.Tensor | None
     weight: float  # what a loss of 1 at every target would give; NaN: not known, or there are other terms
+    averaged: bool = False  # by the loss itself, over the entries that count and by their weights
     class_weight: torch.Tensor | None = None
     ignored: int | None = None  # a class that does not count
 
@@ -87,7 +89,7 @@ class _Classification:
     def reading(self) -> Reading:
         walk = self._walk
         terms = list(walk.terms())
-        kinds = [self._kind(term) for term in terms]
+        kinds = [self._kind(term) for term in terms[:_MOST_TERMS]]
         main = next((i for i, kind in enumerate(kinds) if kind), 0)
         kind = kinds[main] if kinds else ""
         kind = kind or self._hint
@@ -102,10 +104,13 @@ class _Classification:
         if not terms:
             return Reading(path, None, math.nan)
         term = terms[main]
-        node = self._comparing(term.node)
+        node = comparing = self._comparing(term.node)
+        if kind in ("cross-entropy", "nll") and name_of(node) not in _FUSED:
+            before = reversed(self._walk.before(node))
+            node = next((each for each in before if name_of(each) in _FUSED), node)
         target = self._target(node, kind)
         compared = self._compared_shape(node)
-        reduction, entries = self._reduction(node, term, compared, kind, target)
+        reduction, entries = self._reduction(node, term, compared, kind, target, output)
         path = LossPath(
             **{
                 **vars(path),
@@ -116,20 +121,20 @@ class _Classification:
                 "classes": self._classes(node, kind, output),
             }
         )
-        weight = entries * term.weight if len(terms) == 1 else math.nan
+        class_weight, sure = self._weighting(node, kind)
+        # what becomes of entries between a function and the summand is not known
+        weight = entries * term.weight if len(terms) == 1 and sure and node is comparing else math.nan
         if name_of(node) not in _FUSED:
             target, sign = self._sign(node, kind, target)
             weight *= sign
         ignored = saved_number(node, "ignore_index")
-        class_weight = saved_tensor(node, "pos_weight") if "logits" in kind else saved_tensor(node, "weight")
-        if class_weight is not None and kind == "binary-cross-entropy":
-            weight = math.nan  # of single entries
-        return Reading(path, target, weight, class_weight, None if ignored is None else int(ignored))
+        averaged = saved_number(node, "reduction") == _REDUCTIONS.index("mean")
+        return Reading(path, target, weight, averaged, class_weight, None if ignored is None else int(ignored))
 
     def _of_term(self, terms: Sequence[Term], main: int) -> list[Node]:
         """The nodes of one summand and of what becomes of the sum."""
         own = {id(node) for node in self._walk.before(terms[main].node)}
-        others = {id(node) for term in terms for node in self._walk.before(term.node)} - own
+        others = {id(node) for node in self._walk.before(*(term.node for term in terms))} - own
         return [node for node in self._walk.nodes if id(node) not in others]
 
     def _kind(self, term: Term) -> str:
@@ -138,14 +143,14 @@ class _Classification:
         names = [name_of(node) for node in before]
         has = set(names)
         fused = next((_FUSED[name] for name in reversed(names) if name in _FUSED), "")
+        if fused == "nll" and has & _LOGARITHMS:
+            fused = "cross-entropy"
         if fused and name_of(term.node) in _FUSED:
-            if fused == "nll":
-                return "cross-entropy" if has & _LOGARITHMS else "nll"
             if fused == "squared-error" and term.rooted:
                 return "root-squared-error"
             return fused
         if fused or {"Gather", "Index", "Mul"} & has:
-            entropy = fused in ("nll", "binary-cross-entropy", "binary-cross-entropy-with-logits") or (
+            entropy = fused in ("nll", "cross-entropy", "binary-cross-entropy", "binary-cross-entropy-with-logits") or (
                 has & {"LogSoftmax", "LogSigmoid"}
             )
             if entropy and "Pow" in has and "Mul" in has:
@@ -202,7 +207,8 @@ class _Classification:
         back = self._walk.back(node)
         if name_of(node) == "Sub" and len(back) == 2 and name_of(back[0][1][0]) == "Logsumexp":
             return target, 1.0  # log-sum-exp less the logit of the class
-        if target is not None and target.is_floating_point() and target.is_cpu and float(target.max()) <= 0:
+        known = target is not None and target.is_floating_point() and target.is_cpu and target.numel() > 0
+        if known and target is not None and float(target.max()) <= 0:
             return -target, 1.0  # -y * log(p)
         return target, -1.0
 
@@ -244,12 +250,39 @@ class _Classification:
                 if name_of(each) in ("Gather", "Index"):
                     found = saved_tensor(each, "index" if name_of(each) == "Gather" else "indices")
                     return found if found is not None and not found.dtype.is_floating_point else None
-                if name_of(each) == "Mul":
-                    back = self._walk.back(each)
-                    labels = saved_tensor(each, "other" if back[0][0] == 0 else "self") if len(back) == 1 else None
-                    if labels is not None:
-                        return labels if labels.is_floating_point() else labels.to(torch.get_default_dtype())
+            labels = next(iter(self._factors(node).values()), None)
+            if labels is not None:
+                return labels if labels.is_floating_point() else labels.to(torch.get_default_dtype())
         return None
+
+    def _factors(self, node: Node) -> dict[Node, torch.Tensor | None]:
+        """What is multiplied with logarithms on the way to a node, by the product, the largest first."""
+        before = self._walk.before(node)
+        first = next((place for place, each in enumerate(before) if name_of(each) in _LOGARITHMS), len(before))
+        found: dict[Node, torch.Tensor | None] = {}
+        for each in before[first:]:
+            back = self._walk.back(each)
+            if name_of(each) == "Mul" and len(back) == 1:
+                found[each] = saved_tensor(each, "other" if back[0][0] == 0 else "self")
+        return dict(sorted(found.items(), key=lambda item: 0 if item[1] is None else -item[1].numel()))
+
+    def _weighting(self, node: Node, kind: str) -> tuple[torch.Tensor | None, bool]:
+        """The weights of classes, and whether it is sure that entries have no others."""
+        if name_of(node) in _FUSED:
+            if kind.startswith("binary-cross-entropy"):
+                return saved_tensor(node, "pos_weight"), saved_tensor(node, "weight") is None
+            return saved_tensor(node, "weight"), True
+        factors = self._factors(node)
+        if kind.startswith("binary-cross-entropy"):
+            return None, len(factors) == 2 and _are_complements(*factors.values())
+        if kind != "cross-entropy" or len(factors) == 0:
+            return None, True
+        if any(name_of(each) in ("Gather", "Index") for each in self._walk.before(node)) or len(factors) > 2:
+            return None, False
+        shapes = {shape_at(product, 0) for product in factors}
+        weights = list(factors.values())[1:]
+        single = all(each is not None and each.shape[-1:] == (each.numel(),) for each in weights)
+        return next(iter(weights), None), single and len(shapes) == 1
 
     def _labels(self, node: Node) -> torch.Tensor | None:
         """What a log-probability is multiplied with in a binary cross-entropy written by hand."""
@@ -296,7 +329,13 @@ class _Classification:
         return shape_at(node if difference is None else difference, 0)
 
     def _reduction(
-        self, node: Node, term: Term, compared: tuple[int, ...], kind: str, target: torch.Tensor | None
+        self,
+        node: Node,
+        term: Term,
+        compared: tuple[int, ...],
+        kind: str,
+        target: torch.Tensor | None,
+        output: tuple[int, ...],
     ) -> tuple[str, float]:
         """How the loss was put together from its entries, and over how many entries its weight is to be summed."""
         number = saved_number(node, "reduction")
@@ -309,9 +348,11 @@ class _Classification:
             counted //= classes  # probabilities of every class
         if own == "mean":
             return "mean", 1.0
+        # divided by the samples it is a mean, however few they are
+        summed = abs(term.weight) >= _SUMMED and abs(term.weight) * max((*output[:1], 1)) > 1 + 1e-6
         if own == "sum":
-            return ("mean" if abs(term.weight) < _SUMMED else "sum"), float(counted)
-        summed = not term.averaged and abs(term.weight) >= _SUMMED
+            return ("sum" if summed or math.isnan(term.weight) else "mean"), float(counted)
+        summed = summed and not term.averaged
         return ("sum" if summed else "" if math.isnan(term.weight) else "mean"), float(counted)
 
     def _classes(self, node: Node, kind: str, shape: tuple[int, ...]) -> int:
@@ -336,6 +377,17 @@ _MOST_ENTRIES = 1 << 20  # of targets that are worked out from outputs and diffe
 def _twice(one: Node, two: Node) -> bool:
     """Whether a product is a square: of one tensor, or of two differences made alike."""
     return one is two or (name_of(one) == name_of(two) == "Sub" and _feeds(one) == _feeds(two))
+
+
+def _are_complements(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    """Whether labels and what is left to 1, with whatever sign; those that are not at hand are taken to be."""
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    if not one.is_cpu or not other.is_cpu or not one.numel():
+        return True
+    with torch.no_grad():
+        one, other = (each.detach().reshape(-1)[:_MOST_ENTRIES].double().abs() for each in (one, other))
+        return float((one + other - 1).abs().max()) < 1e-3
 
 
 def _feeds(node: Node) -> list[int]:

@@ -38,10 +38,12 @@ class Walk:
         self.nodes: list[Node] = []
         self._leads: dict[int, bool] = {}
         self._alive: list[Node] = []
+        self._place: dict[int, int] = {}
         if is_head(start, watcher):
             self.heads.append(start)
         else:
             self._go(start[0])
+        self._place.update((id(node), place) for place, node in enumerate(self.nodes))
 
     def _go(self, root: Node) -> None:
         self._leads[id(root)] = False
@@ -77,16 +79,17 @@ class Walk:
         """Whether an edge leads to a head or is one."""
         return self._leads.get(id(edge[0]), False) or is_head(edge, self.watcher)
 
-    def before(self, node: Node) -> list[Node]:
-        """The nodes from the heads to a node, itself last."""
+    def before(self, *nodes: Node) -> list[Node]:
+        """The nodes from the heads to a node, itself last; of several, all their ways in the order of the walk."""
         found: dict[int, Node] = {}
-        waiting = [node]
+        waiting = list(nodes)
         while waiting:
             here = waiting.pop()
             if id(here) not in found:
                 found[id(here)] = here
                 waiting += [edge[0] for _, edge in self.back(here) if not is_head(edge, self.watcher)]
-        return [each for each in self.nodes if id(each) in found]
+        known = [each for number, each in found.items() if number in self._place]
+        return sorted(known, key=lambda each: self._place[id(each)])
 
     def terms(self) -> Iterator[Term]:
         """The summands of the loss, and how much each entry of them counts."""
@@ -108,7 +111,7 @@ class Walk:
             elif not single:
                 yield Term(node, weight, averaged, rooted)
             elif name in ("Mean", "Sum"):
-                ratio = math.prod(shape_at(*back[0][1])) / max(size, 1)
+                ratio = max(math.prod(shape_at(*back[0][1])), 1) / max(size, 1)  # 1 of an empty batch
                 waiting.append(
                     (back[0][1], weight / (ratio if name == "Mean" else 1), averaged or name == "Mean", rooted)
                 )

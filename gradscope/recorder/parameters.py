@@ -163,7 +163,7 @@ class ParameterReader:
             return [
                 0.0
                 if gradient is None or watched.touched or gradient.layout is not torch.strided
-                else _squares(gradient)
+                else _squares(local(gradient))
                 for watched in self._watched
                 for gradient in (watched.gradient_tensor,)
             ]

@@ -176,7 +176,12 @@ def unchanged_saved_tensor(node: Any, name: str) -> torch.Tensor | None:
 
 
 def saved_number(node: Any, name: str) -> float | None:
-    """A number that a node keeps, e.g. a softmax's "dim"; None where there is none. Negative ones come unsigned."""
+    """A number that a node keeps, e.g. a softmax's "dim"; None where there is none. Negative ones come unsigned.
+
+    None also where a tensor is kept under that name: asking for that could run somebody's hooks, see `saved_tensor`.
+    """
+    if hasattr(node, f"_raw_saved_{name}"):
+        return None
     value = getattr(node, f"_saved_{name}", None)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

@@ -152,7 +152,8 @@ class Recorder:
         if self._closed or forks() != self._forks:
             return
         if self._backwards and (not self._optimizers or self._file.step == self._first_step):  # nobody ever stepped
-            self._backwards = self._backward.passes
+            if self._optimizers:
+                self._backwards = self._backward.passes
             self._guard(self._close_step)()
         self._guard(self._close_if_skipped)()
         self._guard(self._end_light)()

@@ -36,7 +36,7 @@ class Targets:
     kind: str
     values: Pending  # a copy
     weight: float  # what a loss of 1 at every target would give
-    summed: bool  # over the entries of the step, not averaged
+    averaged: bool  # by the loss itself, over the entries that count and by their weights
     classes: int = 0
     ignored: int | None = None
     class_weight: torch.Tensor | None = None
@@ -72,7 +72,7 @@ def targets_of(reading: Reading) -> Targets | None:
             "soft cross-entropy" if soft else path.kind,
             Pending(lambda: host.to(torch.float64).numpy(), events),
             reading.weight,
-            path.reduction == "sum",
+            reading.averaged,
             path.classes,
             reading.ignored,
             None if weights is None else weights.detach().clone(),
@@ -113,7 +113,7 @@ class TrivialLoss:
         self._count += len(values)
         self._sums += (values - self._base).sum(axis=0)
         self._squares += ((values - self._base) ** 2).sum(axis=0)
-        if self._count < _FEWEST:
+        if self._count < _FEWEST or (targets.kind.endswith("cross-entropy") and not self._are_shares(targets, values)):
             return math.nan
         mean = self._sums / self._count
         if targets.kind.endswith("squared-error"):
@@ -121,31 +121,43 @@ class TrivialLoss:
             return (
                 targets.weight * variance if targets.kind == "squared-error" else math.sqrt(targets.weight * variance)
             )
-        if targets.kind == "soft cross-entropy":
-            share = (mean + self._base).clip(1e-300, 1.0)
-            return targets.weight * float(-(share * np.log(share)).sum())
-        share = (mean + self._base).clip(0.0, 1.0)
-        weight = 1.0 if targets.class_weight is None else targets.class_weight.double().numpy()
-        if np.size(weight) not in (1, len(share)):
+        weight = 1.0 if targets.class_weight is None else targets.class_weight.double().numpy().reshape(-1)
+        if np.size(weight) not in (1, len(mean)):
             return math.nan
-        ones = share * np.reshape(weight, -1)
+        if targets.kind == "soft cross-entropy":
+            share = (mean + self._base).clip(0.0) * weight
+            certain = share.sum()  # more or less than 1 with weights
+            return targets.weight * float(-(share * np.log((share / max(certain, 1e-300)).clip(1e-300))).sum())
+        share = (mean + self._base).clip(0.0, 1.0)
+        ones = share * weight
         total = ones + 1 - share
         return targets.weight * float((total * _binary_entropy(ones / np.maximum(total, 1e-300))).mean())
+
+    @staticmethod
+    def _are_shares(targets: Targets, values: NDArray[np.float64]) -> bool:
+        """Whether the targets can be what outputs are to be: weights that were multiplied in can make them more."""
+        most = math.inf if targets.kind.startswith("soft") else 1.0
+        return bool(((values >= 0) & (values <= most)).all())
 
     def _entropy(self, targets: Targets, labels: NDArray[np.int64]) -> float:
         kind = (targets.kind, targets.classes)
         if kind != self._kind:
             self._kind, self._sums = kind, np.zeros(targets.classes)
+        read = len(labels)
         labels = labels[(labels != targets.ignored) & (labels >= 0) & (labels < targets.classes)]
-        self._sums += np.bincount(labels, minlength=targets.classes)
-        weights = self._sums
-        if targets.class_weight is not None and targets.class_weight.numel() == targets.classes:
-            weights = weights * targets.class_weight.double().numpy()
+        counts = np.bincount(labels, minlength=targets.classes)
+        self._sums += counts
+        per_class = np.ones(targets.classes)
+        if targets.class_weight is not None:
+            if targets.class_weight.numel() != targets.classes:
+                return math.nan
+            per_class = targets.class_weight.double().numpy().reshape(-1)
+        weights = self._sums * per_class
         total = weights.sum()
         if total <= 0:
             return math.nan
         share = weights[weights > 0] / total
-        each = total / self._sums.sum() if targets.summed else 1.0
+        each = 1.0 if targets.averaged else float((counts * per_class).sum()) / read  # what entries of the step count
         unseen = (len(share) - 1) / (
             2 * self._sums.sum()
         )  # what few samples make the entropy too small by (Miller 1955)

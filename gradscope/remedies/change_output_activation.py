@@ -20,6 +20,11 @@ class ChangeOutputActivation(Remedy):
     cures = {"output-activation": 1.0, "loss-mismatch": 0.3}
     sources = ("Bishop 1995, Neural networks for pattern recognition, 6.6-6.9: output activation and error function",)
 
+    def possible(self, signals: Signals) -> bool:
+        """Nothing is to be changed where a distance is taken of plain outputs already."""
+        side = output_side(signals)
+        return side is None or bool(side.last) or side.path.kind not in _DISTANCES
+
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
         side = output_side(signals)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from gradscope.numerals import number
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
@@ -29,7 +28,7 @@ class Warmup(Remedy):
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
         early = finding.first_step < _STEPS
-        since = f"The trouble began at step {number(finding.first_step)}, " if early and finding.first_step else ""
+        since = f"The trouble began at step {finding.first_step:,}, " if early and finding.first_step else ""
         return (
             f"{since}{'while' if since else 'While'} the network is as it was initialised the loss is curved most; over the "
             f"first {_STEPS} steps it grows flatter, and then bears longer ones."

@@ -14,7 +14,7 @@ from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 from gradscope.signals.before import what_changed
 from gradscope.signals.loss import squared_error
-from gradscope.signals.mechanisms import normalised_weights, sentence, shares, totals
+from gradscope.signals.mechanisms import is_normalised, normalised_weights, sentence, shares, totals
 from gradscope.signals.progress import progress
 
 BOUNDED = ("Tanh", "Hardtanh", "Sigmoid", "Hardsigmoid", "Softsign", "Softmax", "ReLU6")
@@ -75,6 +75,10 @@ class ExplodingGradient(Rule):
         """Growth on the way back."""
         layers = [i for i in signals.layers if any(signals.sites[p].trainable for p in signals.parameters_of(i))]
         gain = np.where(np.isfinite(signals.backward_gain[layers]), signals.backward_gain[layers], np.nan)
+        size = signals.rms("activation")
+        for row, layer in enumerate(layers):
+            if is_normalised(signals, layer):  # what a normalisation follows has no size: small numbers, large gradient
+                gain[row] *= np.fmin(1.0, np.where(np.isfinite(size[layer]), size[layer], 1.0))
         for row, layer in enumerate(layers):  # a recurrent module grows it inside, where its weights get theirs
             if signals.sites[layer].mechanism == "recurrence":
                 gain[row] = np.fmax(gain[row], gain[row] * 10 ** np.nan_to_num(signals.own_gain(layer), neginf=0.0))

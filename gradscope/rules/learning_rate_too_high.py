@@ -73,6 +73,9 @@ class LearningRateTooHigh(Rule):
         "how far the loss rose again, beyond 4 standard errors, over that at the start, a share",
         "calibrated: 153 healthy runs stay below 0.002, unstable ones reach 0.11 to 4",
     )
+    kept = Threshold(
+        0.3, "share of such a rise that has not been made good", "a third; a rise that is gone did no harm"
+    )
     stuck = Threshold(
         0.97,
         "loss now over that of the best constant output, a share",
@@ -145,7 +148,7 @@ class LearningRateTooHigh(Rule):
             return _Sign(
                 words, course.leap_step, Evidence("leap of the loss", course.leap, "times", self.leap.value, "1")
             )
-        kept = course.level - course.best > 0.5 * course.rise  # of what was lost, half has not come back
+        kept = course.level - course.best > self.kept.value * course.rise and not _goal_moves(signals)
         if course.rise > self.rise.value and course.level > self.level.value and kept:
             words = f"the loss rose again by {number(course.rise)} of that of the start"
             return _Sign(words, course.rise_step, Evidence("rise of the loss", course.rise, "", self.rise.value, "0"))
@@ -255,6 +258,12 @@ def _has_another_reason(signals: Signals) -> bool:
         return True
     error = squared_error(signals)
     return error is not None and bool(error.ratio[0] > 100)
+
+
+def _goal_moves(signals: Signals) -> bool:
+    """Whether a step has more forward than backward passes, as one against an opponent has: its loss rises with that."""
+    steps = signals.run.steps[signals.run.steps["recorded"]]
+    return len(steps) > 0 and float(np.median(steps["forwards"])) > float(np.median(steps["backwards"]))
 
 
 def _summed(signals: Signals) -> str:

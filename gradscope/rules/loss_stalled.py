@@ -56,6 +56,11 @@ class LossStalled(Rule):
         "loss over that of the best constant guess, a factor, once it falls no more",
         "as for the share; the noisiest of the healthy data sets, diabetes, comes to 0.5",
     )
+    measured = Threshold(
+        0.6,
+        "confidence of the first cause",
+        "without a measured cause, a loss near the guess may be all there is to learn",
+    )
     rest = Threshold(300, "steps with a loss", "half as much again as the patience: the second half must be flat")
     certain = Threshold(1000, "steps with a loss", "five times the patience")
     flat = Threshold(
@@ -91,7 +96,10 @@ class LossStalled(Rule):
         if found is None:
             return
         severity, message, evidence, first = found
-        causes, layers = self._causes(signals, went, lost=first > 0)
+        causes, layers = self._causes(signals, went, lost=first > 0 and went.best < self.learned.value * went.trivial)
+        close = went.trivial > 0 and went.against_trivial < self.share.value + went.error / went.trivial
+        if close and severity == "warning" and causes[0].confidence < self.measured.value:
+            severity = "note"  # where the inputs tell little of the targets, a healthy training ends there too
         yield Finding(self.id, severity, layers, first, int(went.steps[-1]), message, evidence, causes)
 
     def _is_another_game(self, signals: Signals, went: Progress) -> bool:
@@ -144,10 +152,13 @@ class LossStalled(Rule):
         if went.count < self.rest.value or went.against_trivial < self.hardly.value or went.still_falling():
             return None
         message = (
-            f"After {went.count:,} steps the loss has come to rest at {number(went.now)}, little below the "
+            f"After {went.count:,} steps the loss has come to rest at {number(went.now)}, near the "
             f"{number(went.trivial)} of a network that gives the same answer to everything"
         )
-        return "warning", message, self._evidence(went), 0
+        share = Evidence(
+            "loss over the best constant guess's", went.against_trivial, "", self.hardly.value, "below 0.8"
+        )
+        return "warning", message, (share, *self._evidence(went)[1:]), int(went.steps[went.count // 2])
 
     def _unmoved(self, signals: Signals, went: Progress) -> tuple[Severity, str, tuple[Evidence, ...], int] | None:
         """A loss of an unknown kind that has not moved since the start."""

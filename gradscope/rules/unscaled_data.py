@@ -199,6 +199,8 @@ class UnscaledData(Rule):
         if path is None or path.kind not in _DISTANCES or target is None or not signals.run.info.heads:
             return
         size = _output_size(signals)
+        if any(name.startswith("AddBackward") for name in path.operations):
+            return  # one term of several, as a critic's beside its actor's: the sum need not fall
         if not size > 0 or target.rms <= self.target.value * size:
             return
         times = target.rms / size

@@ -197,8 +197,12 @@ class UntrainedParameter(Rule):
         else:
             why = "the loss does not depend on any parameter: a softmax over one unit, say"
             cause = Cause("output-activation", 0.7, why)
+        last_only = bool(zeros) and all("_reverse" in signals.sites[i].path for i in zeros)
+        if last_only:
+            why = "the way back has taken one step at the last time step, which alone is used: take its own last output"
+            cause = Cause("dead-path", 0.8, why)
         if zeros:
-            severity: Severity = "error" if everything else "warning"
+            severity: Severity = "error" if everything else "note" if last_only else "warning"
             yield self._finding(signals, severity, zeros, "got gradients of exactly zero", cause, entries)
 
     def _unmoved(self, signals: Signals, candidates: list[int], entries: dict[int, float]) -> Iterator[Finding]:

@@ -238,7 +238,9 @@ class Signals:
         if not each or not len(known) or not len(steps):
             return 1
         at = np.searchsorted(steps["step"], self.steps[known[0]]).clip(max=len(steps) - 1)
-        return max(1, round(float(count[known[0]]) / (each * max(int(steps["forwards"][at]), 1))))
+        times = round(float(count[known[0]]) / (each * max(int(steps["forwards"][at]), 1)))
+        ways = max(len(self._links_into.get(module, ())), self.time_profile(module).shape[1])
+        return int(max(1, min(times, ways)))  # the shape may be of another batch; two inputs are two ways into one call
 
     @cached_property
     def skipped(self) -> NDArray[np.bool_]:
