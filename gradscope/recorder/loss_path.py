@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gradscope.recorder.loss_walk import RESHAPES, Term, Walk, name_of
+from gradscope.recorder.loss_walk import LOGARITHMS, MOST_ENTRIES, RESHAPES, Term, Walk, are_complements, name_of
 from gradscope.recorder.passes import Edge, Node, head_output, is_head
 from gradscope.recorder.private import saved_number, saved_tensor, shape_at
 from gradscope.records import LossPath
@@ -49,7 +49,6 @@ _BY_CLASS = {
     "L1Loss": "absolute-error",
     "MultiLabelSoftMarginLoss": "binary-cross-entropy-with-logits",
 }
-_LOGARITHMS = {"Log", "LogSoftmax", "LogSigmoid", "Logsumexp"}
 _REDUCTIONS = ("none", "mean", "sum")  # as torch numbers them
 
 
@@ -143,7 +142,7 @@ class _Classification:
         names = [name_of(node) for node in before]
         has = set(names)
         fused = next((_FUSED[name] for name in reversed(names) if name in _FUSED), "")
-        if fused == "nll" and has & _LOGARITHMS:
+        if fused == "nll" and has & LOGARITHMS:
             fused = "cross-entropy"
         if fused and name_of(term.node) in _FUSED:
             if fused == "squared-error" and term.rooted:
@@ -172,7 +171,7 @@ class _Classification:
         if self._hint:
             return self._hint
         back = self._walk.back(node)
-        if name == "Sub" and [place for place, _ in back] == [1] and has & {*_LOGARITHMS, "Softmax"} and "Mul" in has:
+        if name == "Sub" and [place for place, _ in back] == [1] and has & {*LOGARITHMS, "Softmax"} and "Mul" in has:
             return "kl-divergence"  # its first part is a number
         if has & {"LogSoftmax", "Logsumexp"} or {"Log", "Softmax"} <= has:
             return "" if self._is_weighted(node) or self._is_entropy(node) else "cross-entropy"
@@ -250,21 +249,10 @@ class _Classification:
                 if name_of(each) in ("Gather", "Index"):
                     found = saved_tensor(each, "index" if name_of(each) == "Gather" else "indices")
                     return found if found is not None and not found.dtype.is_floating_point else None
-            labels = next(iter(self._factors(node).values()), None)
+            labels = next(iter(self._walk.factors(node).values()), None)
             if labels is not None:
                 return labels if labels.is_floating_point() else labels.to(torch.get_default_dtype())
         return None
-
-    def _factors(self, node: Node) -> dict[Node, torch.Tensor | None]:
-        """What is multiplied with logarithms on the way to a node, by the product, the largest first."""
-        before = self._walk.before(node)
-        first = next((place for place, each in enumerate(before) if name_of(each) in _LOGARITHMS), len(before))
-        found: dict[Node, torch.Tensor | None] = {}
-        for each in before[first:]:
-            back = self._walk.back(each)
-            if name_of(each) == "Mul" and len(back) == 1:
-                found[each] = saved_tensor(each, "other" if back[0][0] == 0 else "self")
-        return dict(sorted(found.items(), key=lambda item: 0 if item[1] is None else -item[1].numel()))
 
     def _weighting(self, node: Node, kind: str) -> tuple[torch.Tensor | None, bool]:
         """The weights of classes, and whether it is sure that entries have no others."""
@@ -272,9 +260,9 @@ class _Classification:
             if kind.startswith("binary-cross-entropy"):
                 return saved_tensor(node, "pos_weight"), saved_tensor(node, "weight") is None
             return saved_tensor(node, "weight"), True
-        factors = self._factors(node)
+        factors = self._walk.factors(node)
         if kind.startswith("binary-cross-entropy"):
-            return None, len(factors) == 2 and _are_complements(*factors.values())
+            return None, len(factors) == 2 and are_complements(*factors.values())
         if kind != "cross-entropy" or len(factors) == 0:
             return None, True
         if any(name_of(each) in ("Gather", "Index") for each in self._walk.before(node)) or len(factors) > 2:
@@ -297,7 +285,7 @@ class _Classification:
     def _subtracted(self, node: Node) -> torch.Tensor | None:
         """What was subtracted from the outputs: outputs less the difference that a square keeps."""
         difference, subtraction = saved_tensor(node, "self"), self._difference(node)
-        if difference is None or subtraction is None or difference.numel() > _MOST_ENTRIES or not difference.is_cpu:
+        if difference is None or subtraction is None or difference.numel() > MOST_ENTRIES or not difference.is_cpu:
             return None
         (place, edge), *others = self._walk.back(subtraction)
         if others or name_of(subtraction) != "Sub":
@@ -344,7 +332,7 @@ class _Classification:
         classes = self._classes(node, kind, compared) or 1
         if own == "sum":
             counted = math.prod(compared) // classes
-        elif not own and target is not None and target.is_floating_point():
+        elif not own and target is not None and target.is_floating_point() and target.dim() == len(shape_at(node, 0)):
             counted //= classes  # probabilities of every class
         if own == "mean":
             return "mean", 1.0
@@ -371,23 +359,11 @@ class _Classification:
 
 
 _SUMMED = 0.25  # weight of one entry in the loss: a mean's is 1 over their number; half a sum of squares has 0.5
-_MOST_ENTRIES = 1 << 20  # of targets that are worked out from outputs and differences
 
 
 def _twice(one: Node, two: Node) -> bool:
     """Whether a product is a square: of one tensor, or of two differences made alike."""
     return one is two or (name_of(one) == name_of(two) == "Sub" and _feeds(one) == _feeds(two))
-
-
-def _are_complements(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
-    """Whether labels and what is left to 1, with whatever sign; those that are not at hand are taken to be."""
-    if one is None or other is None or one.shape != other.shape:
-        return False
-    if not one.is_cpu or not other.is_cpu or not one.numel():
-        return True
-    with torch.no_grad():
-        one, other = (each.detach().reshape(-1)[:_MOST_ENTRIES].double().abs() for each in (one, other))
-        return float((one + other - 1).abs().max()) < 1e-3
 
 
 def _feeds(node: Node) -> list[int]:

@@ -6,11 +6,15 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
+
 from gradscope.recorder.passes import Edge, Node, is_head, unwrapped_edge
 from gradscope.recorder.private import saved_number, saved_tensor, shape_at
 
 _MOST_NODES = 2000  # that a walk looks at: a loss is short, but what leads elsewhere may be a whole network
 RESHAPES = {"View", "ReshapeAlias", "UnsafeView", "Squeeze", "Unsqueeze", "Alias", "Clone", "ToCopy", "Transpose", "T"}
+LOGARITHMS = {"Log", "LogSoftmax", "LogSigmoid", "Logsumexp"}
+MOST_ENTRIES = 1 << 20  # of targets that anything is worked out from
 
 
 class Term(NamedTuple):
@@ -91,6 +95,17 @@ class Walk:
         known = [each for number, each in found.items() if number in self._place]
         return sorted(known, key=lambda each: self._place[id(each)])
 
+    def factors(self, node: Node) -> dict[Node, torch.Tensor | None]:
+        """What is multiplied with logarithms on the way to a node, by the product, the largest first."""
+        before = self.before(node)
+        first = next((place for place, each in enumerate(before) if name_of(each) in LOGARITHMS), len(before))
+        found: dict[Node, torch.Tensor | None] = {}
+        for each in before[first:]:
+            back = self.back(each)
+            if name_of(each) == "Mul" and len(back) == 1:
+                found[each] = saved_tensor(each, "other" if back[0][0] == 0 else "self")
+        return dict(sorted(found.items(), key=lambda item: 0 if item[1] is None else -item[1].numel()))
+
     def terms(self) -> Iterator[Term]:
         """The summands of the loss, and how much each entry of them counts."""
         waiting = [(self.start, 1.0, False, False)]
@@ -147,3 +162,14 @@ def _constant(node: Node, place: int) -> float | None:
         return float(other) if other.numel() == 1 and other.is_cpu else None
     number = saved_number(node, "other")
     return number
+
+
+def are_complements(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    """Whether labels and what is left to 1, with whatever sign; those that are not at hand are taken to be."""
+    if one is None or other is None or one.shape != other.shape:
+        return False
+    if not one.is_cpu or not other.is_cpu or not one.numel():
+        return True
+    with torch.no_grad():
+        one, other = (each.detach().reshape(-1)[:MOST_ENTRIES].double().abs() for each in (one, other))
+        return float((one + other - 1).abs().max()) < 1e-3
