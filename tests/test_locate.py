@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import gradscope
+from gradscope.recorder.locate import _MOST_UNUSED
 from tests.trainings import Recurrent, digits
 
 Code = Callable[[torch.Tensor], torch.Tensor]
@@ -403,3 +406,143 @@ def test_nothing_is_kept_after_the_step(tmp_path: Path) -> None:
         assert len(locator._forwards) == 0
         assert locator._loss == []
         assert locator._step_handles == []
+
+
+class Outside(nn.Module):
+    """Computes with weights that are not its own: of a layer in a plain list, one that is tied, and a prompt."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.linear, self.how = nn.Linear(4, 4), how
+        self.layers, self.tied = [nn.Linear(4, 4)], [nn.Linear(4, 4).weight]
+        prompt = nn.Parameter(torch.randn(4))
+        self.foreign = [prompt, *self.layers[0].parameters(), *self.tied]
+        self.calls: list[str] = []
+        prompt.register_hook(lambda gradient: self.calls.append("gradient"))
+        prompt.register_post_accumulate_grad_hook(lambda weight: self.calls.append("accumulated"))
+        self.with_prompt = lambda x: self.linear(x) + prompt
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = checkpoint(self.with_prompt, x, use_reentrant=True) if self.how == "reentrant" else self.with_prompt(x)
+        return functional.linear(self.layers[0](x), self.tied[0]) + torch.sqrt(self.linear.bias * 0).sum()
+
+
+def _with_weights_outside(folder: Path | None, how: str) -> tuple[list[str], list[torch.Tensor]]:
+    """The hooks that were called and every gradient and weight after a step whose backward pass makes a NaN."""
+    torch.manual_seed(0)
+    model = Outside(how)
+    if how == "without a gradient":
+        model.foreign[-1].requires_grad_(False)
+    weights = [*model.parameters(), *model.foreign]
+    optimizer = torch.optim.SGD(weights, lr=0.1)
+    scope = None
+    if folder is not None:
+        scope = gradscope.watch(model, optimizer, run_dir=folder, every=1, on_non_finite="locate")
+    value = model(torch.randn(8, 4, requires_grad=True)).square().mean()
+    if scope is not None:
+        scope.loss(value)
+    value.backward()
+    gradients = [torch.zeros(()) if each.grad is None else each.grad.clone() for each in weights]
+    optimizer.step()
+    if scope is not None:
+        scope.close()
+    return model.calls, [*gradients, *(each.detach() for each in weights)]
+
+
+@pytest.mark.parametrize("how", ["", "reentrant", "without a gradient"])
+def test_the_search_touches_no_gradient_outside_of_the_model(how: str, tmp_path: Path) -> None:
+    """Weights that a model computes with and does not own are not added to, and their hooks are not called again."""
+    calls, without = _with_weights_outside(None, how)
+    again, watched = _with_weights_outside(tmp_path / "run", how)
+    (found,) = located(tmp_path / "run")
+    if how == "reentrant":  # it would run a backward pass of its own
+        assert found["said"].endswith("a reentrant checkpoint computes with weights that are not the model's")
+    else:
+        assert (found["direction"], found["operation"]) == ("backward", "sqrt")
+    assert again == calls
+    assert all(torch.allclose(a, b, 0, 0, equal_nan=True) for a, b in zip(watched, without, strict=True))
+
+
+def test_a_reentrant_checkpoint_of_the_models_own_weights_is_run_again(tmp_path: Path) -> None:
+    """A backward pass that runs another one inside is followed when all weights are the model's."""
+    model = Outside("reentrant")
+    model.with_prompt = lambda x: model.linear(x)
+    model.layers, model.tied = [nn.Linear(4, 4)], [model.linear.weight]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1, on_non_finite="locate") as scope:
+        scope.loss(model(torch.randn(8, 4, requires_grad=True)).square().mean()).backward()
+    (found,) = located(tmp_path / "run")
+    assert (found["direction"], found["operation"]) == ("backward", "sqrt")
+
+
+class Holding(nn.Module):
+    """Writes on tensors that are neither weights nor buffers, and on a BatchNorm that torch does not know of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen, self.held = torch.zeros(()), {"a": [torch.zeros(2)], "b": (torch.zeros(()),)}
+        self.layers = [nn.BatchNorm1d(32)]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for each in (self.seen, self.held["a"][0], self.held["b"][0]):
+            each.add_(1)
+        x = self.layers[0](x)
+        return torch.log(x) if self.seen == FAULTY_STEP + 1 else x
+
+
+def test_plain_tensors_of_modules_are_written_once(tmp_path: Path) -> None:
+    """What a forward pass writes on tensors in attributes, lists, tuples and dicts is not written once more."""
+    states = []
+    for folder in (None, tmp_path / "run"):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(64, 32), Holding(), nn.Linear(32, 10))
+        train(model, folder, skip=True)
+        held = model[1]
+        states.append([held.seen, held.held["a"][0], held.held["b"][0], *held.layers[0].state_dict().values()])
+    assert located(tmp_path / "run")[0]["operation"] == "log"  # they were what they had been, too
+    assert float(states[0][0]) == 8
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*states, strict=True))
+
+
+def test_forwards_without_a_backward_keep_no_graph(tmp_path: Path) -> None:
+    """Of forward passes in gradient mode that no backward pass follows, a few are remembered, and no graph is kept."""
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        made.append(weakref.ref(x))
+        return x * 2
+
+    model = network(noted)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    images, labels = digits()
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1, on_non_finite="locate") as scope:
+        for _ in range(FAULTY_STEP + 100):
+            model(images[:8])
+        assert scope._recorder is not None
+        locator = scope._recorder._locator
+        gc.collect()
+        assert len(made) == 100
+        assert [each for each in made if each() is not None] == []
+        assert len(locator._forwards) <= _MOST_UNUSED + 1
+        assert len(locator._step_handles) <= 2
+        scope.loss(functional.cross_entropy(model(images[:8]), labels[:8])).backward()
+        optimizer.step()
+    assert located(tmp_path / "run") == []
+
+
+def test_micro_batches_do_not_add_up(tmp_path: Path) -> None:
+    """However many backward passes make a step, what is kept of losses is that of the latest one."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    images, labels = digits()
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1, on_non_finite="locate") as scope:
+        assert scope._recorder is not None
+        locator = scope._recorder._locator
+        sizes: list[tuple[int, int]] = []
+        for _ in range(30):
+            scope.loss(functional.cross_entropy(model(images[:8]), labels[:8]) / 30).backward()
+            sizes.append((len(locator._loss), len(locator._step_handles)))
+        assert len(set(sizes[1:])) == 1, sizes
+        assert len(locator._forwards) == 30
+        optimizer.step()
+    assert located(tmp_path / "run") == []

@@ -24,12 +24,22 @@ from gradscope.recorder.origins import (
     kind_of,
     made_by,
     nodes_between,
+    operation,
 )
-from gradscope.recorder.private import add_forward_hook, after_backward, current_backward, is_traced, scale_of
-from gradscope.recorder.replay import CannotReplay, KeptForward, changed_since, keep, replayed
+from gradscope.recorder.private import (
+    add_forward_hook,
+    after_backward,
+    current_backward,
+    is_traced,
+    number_of,
+    scale_of,
+)
+from gradscope.recorder.replay import CannotReplay, KeptForward, Replay, changed_since, keep, replayed, without_history
 from gradscope.recorder.tensors import tensors_in
 
 _MOST_FORWARDS = 64  # of one step that are kept, the latest
+_MOST_UNUSED = 4  # of them whose graph is gone and saw no backward pass: a validation's, or a target's
+_MOST_NODES = 10_000  # of losses that are watched, the latest
 _SKIPS = 10  # steps that a scaler skips in a row: by then it is no overflow any more
 
 
@@ -62,11 +72,12 @@ class Locator:
         self._guard = Guard(lambda: not self.done and not guard.paused and recording(), self._gave_up)
         self._running: KeptForward | None = None  # between its beginning and its end
         self._forwards: deque[KeptForward] = deque(maxlen=_MOST_FORWARDS)
-        self._loss: list[tuple[Any, Any, Any]] = []  # nodes of the loss with the gradients that left and arrived
+        # operations of the loss with the gradients that left and arrived, in the latest backward pass
+        self._loss: list[tuple[str, Any, Any]] = []
         self._loss_place = ("", 0)
         self._scaled = scaler is not None  # gradients may overflow and be skipped
         self._version, self._skips = -1, 0  # of the scaler's scale; steps without an update in a row
-        self._backward = -1
+        self._backward, self._awaited = -1, False  # the latest, and whether its end is
         self._step_handles: list[Any] = []
         self._handles: list[Callable[[], None]] = []
 
@@ -91,10 +102,20 @@ class Locator:
         waiting = [kept for kept in self._forwards if late and not kept.arrived]
         self._forwards.clear()
         self._forwards.extend(waiting)
-        self._loss = []
+        self._loss.clear()
         if not late:
             while self._step_handles:
                 self._step_handles.pop().remove()
+
+    def _let_go(self) -> None:
+        """Forgets the hooks on graphs that are gone, and all but a few of the forwards that led to nothing."""
+        alive = [handle for handle in self._step_handles if _is_alive(handle)]
+        for handle in alive[:-_MOST_NODES]:
+            handle.remove()
+        self._step_handles = alive[-_MOST_NODES:]
+        unused = [kept for kept in self._forwards if not kept.reached and not any(map(_is_alive, kept.hooks))]
+        for kept in unused[:-_MOST_UNUSED]:
+            self._forwards.remove(kept)
 
     def _gave_up(self, error: Exception) -> None:
         self._finish({"said": f"the step could not be run again: {type(error).__name__}: {error}".split("\n")[0]})
@@ -120,20 +141,22 @@ class Locator:
         if not torch.is_grad_enabled() or current_backward() >= 0 or is_traced():
             return
         self._count_skips()
+        self._let_go()
         self._running = keep(model, args, callers_line())
 
     def _end(self, kwargs: Any, output: Any) -> None:
         kept, self._running = self._running, None
         if kept is None or not torch.is_grad_enabled():
             return
-        kept.kwargs = kwargs
+        kept.kwargs = without_history(kwargs)
         for number, tensor in enumerate(tensors_in(output)):
             kept.outputs.append(tensor.detach())
             node = tensor.grad_fn
-            kept.edges.append(None if node is None else (node, tensor.output_nr))
             if node is not None:
+                kept.ends.add((number_of(node), tensor.output_nr))  # the node itself would keep the graph alive
                 arrived = self._guard(partial(self._arrived, kept, number, tensor.output_nr))
-                self._step_handles.append(node.register_prehook(arrived))
+                kept.hooks.append(node.register_prehook(arrived))
+        self._step_handles += kept.hooks
         self._forwards.append(kept)
 
     def _count_skips(self) -> None:
@@ -152,12 +175,20 @@ class Locator:
         gradient = gradients[output]
         if gradient is None:
             return
+        self._in_backward()
+        if not self._awaited:
+            self._awaited = True
+            after_backward(self._guard(self._after_backward))
+        kept.reached = True
+        kept.arrived[number] = gradient.detach()
+
+    def _in_backward(self) -> None:
+        """Forgets the backward pass before the one that runs."""
         if self._backward != current_backward():
-            self._backward = current_backward()
+            self._backward, self._awaited = current_backward(), False
+            self._loss.clear()
             for each in self._forwards:
                 each.arrived.clear()
-            after_backward(self._guard(self._after_backward))
-        kept.arrived[number] = gradient.detach()
 
     def saw_loss(self, loss: torch.Tensor) -> None:
         """Looks at a loss that backward is about to be called on."""
@@ -172,8 +203,8 @@ class Locator:
             return
         if loss.grad_fn is None:
             return
-        ends = [edge for kept in self._forwards for edge in kept.edges]
-        if any(edge is not None and edge[0] is loss.grad_fn for edge in ends):  # the model gives its loss itself
+        ends = self._ends()
+        if number_of(loss.grad_fn) in {number for number, _ in ends}:  # the model gives its loss itself
             return
         position = loss.output_nr
 
@@ -184,11 +215,16 @@ class Locator:
         self._step_handles.append(loss.grad_fn.register_prehook(self._guard(scaled)))
         for node in nodes_between([loss.grad_fn], ends):
             if not node.name().endswith("AccumulateGrad"):
-                passed = self._guard(partial(self._passed, node))
+                passed = self._guard(partial(self._passed, operation(node)))
                 self._step_handles.append(node.register_hook(passed))
 
-    def _passed(self, node: Any, left: Any, arrived: Any) -> None:
-        self._loss.append((node, left, arrived))
+    def _ends(self) -> set[tuple[int, int]]:
+        return set().union(*(kept.ends for kept in self._forwards))
+
+    def _passed(self, operation: str, left: Any, arrived: Any) -> None:
+        self._in_backward()
+        if len(self._loss) < _MOST_NODES:
+            self._loss.append((operation, left, arrived))
 
     def _after_backward(self) -> None:
         # under a scaler gradients may overflow: it skips such steps, and that is its work
@@ -225,20 +261,21 @@ class Locator:
         try:
             for kept in list(self._forwards):
                 tracer = Tracer(model, list(tensors_in((kept.args, kept.kwargs))))
-                reasons.append(changed_since(model, kept))
-                with replayed(model, kept, tracer) as (output, left):
-                    found = self._origin(kept, tracer, list(tensors_in(output)), loss)
+                reasons.append(changed_since(kept))
+                with replayed(model, kept, tracer) as replay:
+                    found = self._origin(kept, tracer, replay, loss)
                 last = tracer.last() or last
                 if found is not None:
                     break
-                reasons.append(f"{left} of your hooks on modules are not called in it" if left else "")
+                reasons.append(
+                    f"{replay.left_out} of your hooks on modules are not called in it" if replay.left_out else ""
+                )
         except CannotReplay as error:
             reasons = [str(error)]
         finally:
             self._recorders.paused -= 1
         if found is None and loss is not None and not kind_of([o for kept in self._forwards for o in kept.outputs]):
-            edges = [edge for kept in self._forwards for edge in kept.edges]
-            found = in_loss(loss, edges) or last or Origin("loss", "", kind_of([loss]))
+            found = in_loss(loss, self._ends()) or last or Origin("loss", "", kind_of([loss]))
         said = next(filter(None, reasons), "")
         if found is None:
             self._finish({"said": f"running the step again does not show it: {said or 'it is not reproducible'}"})
@@ -248,10 +285,9 @@ class Locator:
             found = replace(found, place=Place(found.place.module, *line.get(found.direction, ("", 0))))
         self._finish({**found.data(), "said": said})
 
-    def _origin(
-        self, kept: KeptForward, tracer: Tracer, outputs: list[torch.Tensor], loss: torch.Tensor | None
-    ) -> Origin | None:
+    def _origin(self, kept: KeptForward, tracer: Tracer, replay: Replay, loss: torch.Tensor | None) -> Origin | None:
         """What one forward pass shows that was run again."""
+        outputs = list(tensors_in(replay.output))
         found = tracer.origin_of(outputs)
         if found is not None or loss is not None:
             return found
@@ -261,12 +297,17 @@ class Locator:
         pairs = [(outputs[n], gradient) for n, gradient in arrived.items() if outputs[n].grad_fn is not None]
         if not pairs:
             return None
-        return in_backward([output for output, _ in pairs], [gradient for _, gradient in pairs], tracer.places)
+        return in_backward([output for output, _ in pairs], [gradient for _, gradient in pairs], tracer, replay.own)
 
     def _in_loss_backward(self) -> Origin | None:
-        """Which node of the loss was the first to make a NaN or Inf of a finite gradient."""
-        for node, left, arrived in self._loss:
-            origin = made_by(node, left, arrived)
+        """Which operation of the loss was the first to make a NaN or Inf of a finite gradient."""
+        for name, left, arrived in self._loss:
+            origin = made_by(name, left, arrived)
             if origin is not None:
                 return replace(origin, direction="loss", place=Place("", *self._loss_place))
         return Origin("loss", "", "NaN")
+
+
+def _is_alive(handle: Any) -> bool:
+    """Whether the node that a hook is on still is: it holds the hooks, their handle does not."""
+    return handle.hooks_dict_ref() is not None

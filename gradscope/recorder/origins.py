@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from gradscope.recorder import replay
-from gradscope.recorder.passes import Edge, Node
+from gradscope.recorder.passes import Node
 from gradscope.recorder.private import DispatchMode, latest_node, number_of, saved_tensors
 from gradscope.recorder.replay import CannotReplay
 from gradscope.recorder.tensors import tensors_in
@@ -109,6 +109,7 @@ class Tracer(DispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         places: by the number of an autograd node, where it was made and by which operation.
+        leaves: by id, what requires a gradient and no operation of the pass made.
     """
 
     def __init__(self, model: nn.Module, given: Sequence[torch.Tensor]) -> None:
@@ -121,6 +122,7 @@ class Tracer(DispatchMode):  # type: ignore[no-untyped-call]
         self._unwritten: set[int] = set()
         self._count = 0
         self.places: dict[int, tuple[Place, str]] = {}
+        self.leaves: dict[int, torch.Tensor] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -132,6 +134,8 @@ class Tracer(DispatchMode):  # type: ignore[no-untyped-call]
         place = self._place()
         self.places.setdefault(latest_node(), (place, name))
         inputs = list(tensors_in((args, kwargs)))
+        bases = [tensor if tensor._base is None else tensor._base for tensor in inputs]
+        self.leaves.update((id(base), base) for base in bases if base.requires_grad and base.is_leaf)
         broken = [tensor for tensor in inputs if self._kind(tensor)]
         size = largest(inputs) if in_place else 0.0
         output = function(*args, **kwargs)
@@ -241,9 +245,8 @@ def _numbers(value: Any) -> Iterator[float]:
         yield from _numbers(tuple(value.values()))
 
 
-def nodes_between(starts: Sequence[Node], ends: Sequence[Edge | None]) -> list[Node]:
-    """The nodes of a graph from some of its nodes down to edges, those nearest to the edges last."""
-    met = {(id(edge[0]), edge[1]) for edge in ends if edge is not None}
+def nodes_between(starts: Sequence[Node], ends: Set[tuple[int, int]]) -> list[Node]:
+    """The nodes of a graph from some of its nodes down to edges (number of a node, output), the nearest to them last."""
     found: dict[int, Node] = {}
     waiting = list(starts)
     while waiting and len(found) < _MOST_NODES:
@@ -252,45 +255,98 @@ def nodes_between(starts: Sequence[Node], ends: Sequence[Edge | None]) -> list[N
             continue
         found[id(node)] = node
         waiting += [
-            after for after, output in node.next_functions if after is not None and (id(after), output) not in met
+            after
+            for after, output in node.next_functions
+            if after is not None and (number_of(after), output) not in ends
         ]
     return list(found.values())
 
 
 def in_backward(
-    outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], places: dict[int, tuple[Place, str]]
+    outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor], tracer: Tracer, own: Set[int]
 ) -> Origin | None:
-    """Runs a backward pass; the first node that makes a NaN or Inf out of a finite gradient."""
+    """Runs a backward pass; the first node that makes a NaN or Inf out of a finite gradient.
+
+    Args:
+        outputs: of a pass that ran again.
+        gradients: that arrived at them.
+        tracer: which followed it.
+        own: ids of the leaves that were made for it; no other tensor is touched.
+    """
     found: list[Origin] = []
     handles = []
-    for node in nodes_between([output.grad_fn for output in outputs], ()):
+    nodes = nodes_between([output.grad_fn for output in outputs], set())
+    for node in nodes:
 
         def passed(left: Any, arrived: Any, node: Node = node) -> None:
             if found:
                 return
-            origin = made_by(node, left, arrived)
+            origin = made_by(operation(node), left, arrived)
             if origin is not None:
-                place, operation = places.get(number_of(node), (Place(), ""))
-                named = operation if operation and not _is_custom(node) else origin.operation
+                place, called = tracer.places.get(number_of(node), (Place(), ""))
+                named = called if called and not _is_custom(node) else origin.operation
                 found.append(replace(origin, place=place, operation=named))
 
-        handles.append(node.register_hook(passed))
+        if not _is_leafs(node):  # that of a leaf, which may be the user's, is not run
+            handles.append(node.register_hook(passed))
     try:
-        torch.autograd.backward(outputs, gradients)
+        sums = _backward(outputs, gradients, nodes, tracer.leaves, own)
     finally:
         for handle in handles:
             handle.remove()
-    return found[0] if found else None
+    return next(iter(found), None) or next(filter(None, (_sum(each) for each in sums)), None)
 
 
-def made_by(node: Node, left: Sequence[Any], arrived: Sequence[Any]) -> Origin | None:
-    """What a node did to the gradients that arrived at it, if it made a NaN or Inf of finite ones or of their sum."""
+def _backward(
+    outputs: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor],
+    nodes: Sequence[Node],
+    seen: dict[int, torch.Tensor],
+    own: Set[int],
+) -> list[torch.Tensor | None]:
+    """The gradients of a graph's leaves, none of which is added to or calls a hook but our own."""
+    leaves = {id(node.variable): node.variable for node in nodes if _is_leafs(node)}
+    theirs = [leaf for number, leaf in {**seen, **leaves}.items() if number not in own]
+    kept = [leaf.grad for leaf in theirs]  # code of the user's that runs backward itself adds to them
+    try:
+        for leaf in theirs:
+            leaf.grad = None
+        if any(node.name().endswith("CheckpointFunctionBackward") for node in nodes):  # reentrant: refuses `grad`
+            if theirs:
+                raise CannotReplay("a reentrant checkpoint computes with weights that are not the model's")
+            torch.autograd.backward(outputs, gradients, retain_graph=True)
+            return [leaf.grad for leaf in leaves.values()]
+        inputs = [leaf for number, leaf in leaves.items() if number in own or not leaf._backward_hooks]
+        if not inputs:
+            return []
+        return list(torch.autograd.grad(outputs, inputs, gradients, retain_graph=True, allow_unused=True))
+    finally:
+        for leaf, gradient in zip(theirs, kept, strict=True):
+            leaf.grad = gradient
+
+
+def _is_leafs(node: Node) -> bool:
+    return bool(node.name().endswith("AccumulateGrad"))
+
+
+def _sum(gradient: torch.Tensor | None) -> Origin | None:
+    """Of finite gradients that overflow where they come together in a leaf."""
+    kind = "" if gradient is None else kind_of([gradient])
+    if gradient is None or not kind:
+        return None
+    return Origin(
+        "backward", "sum of gradients", kind, dtype=str(gradient.dtype)[6:], largest_input=largest([gradient])
+    )
+
+
+def made_by(operation: str, left: Sequence[Any], arrived: Sequence[Any]) -> Origin | None:
+    """What an operation did to the gradients that arrived at it, if it made a NaN or Inf of finite ones or of their sum."""
     came = [tensor for tensor in arrived if isinstance(tensor, torch.Tensor)]
     went = [tensor for tensor in left if isinstance(tensor, torch.Tensor)]
     if kind := kind_of(came):
         return Origin("backward", "sum of gradients", kind, dtype=str(came[0].dtype)[6:], largest_input=largest(came))
     if kind := kind_of(went):
-        return Origin("backward", operation(node), kind, dtype=str(went[0].dtype)[6:], largest_input=largest(came))
+        return Origin("backward", operation, kind, dtype=str(went[0].dtype)[6:], largest_input=largest(came))
     return None
 
 
@@ -315,7 +371,7 @@ _DOMAINS: dict[str, tuple[str, Callable[[torch.Tensor], torch.Tensor]]] = {
 }
 
 
-def in_loss(loss: torch.Tensor, ends: Sequence[Edge | None]) -> Origin | None:
+def in_loss(loss: torch.Tensor, ends: Set[tuple[int, int]]) -> Origin | None:
     """Which operation between a model's outputs and its loss makes the loss a NaN or Inf, from what its nodes keep."""
     nodes = nodes_between([loss.grad_fn], ends) if loss.grad_fn is not None else []
     kind, dtype = kind_of([loss]), str(loss.dtype)[6:]

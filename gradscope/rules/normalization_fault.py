@@ -166,7 +166,8 @@ class NormalizationFault(Rule):
         needed = self.patience.value / 4 if idle else self.updates.value / (momentum if momentum > 0 else 0.1)
         looks = 2 if idle else self.needs_steps
         ripe = gap[np.isfinite(gap) & ((signals.steps >= needed) | (not site.training))]
-        limit = self.gap.value + self.noise.value / math.sqrt(max(entries_together(site), 1.0))
+        noise = 0.0 if idle else self.noise.value / math.sqrt(max(entries_together(site), 1.0))
+        limit = self.gap.value + noise
         return len(ripe) >= looks and bool((ripe[-looks:] > limit).all())
 
     def _post_norm(self, signals: Signals, norms: list[int]) -> Finding | None:
