@@ -134,7 +134,7 @@ PROGRAMS = (
         "S-bn-running",
         "BatchNorm whose running statistics hardly follow",
         flat(BN, sgd(0.05), size=32, change=slow_memory),
-        blames.NORM,
+        blames.NORM | blames.FROZEN_STATISTICS,
         "S-bn",
         fast=True,
     ),
@@ -199,7 +199,6 @@ PROGRAMS = (
         blames.DROPOUT | EVAL,
         "S-dropout-0.1",
         certain=True,
-        fast=True,
     ),
     Program(
         "S-dropout-off",

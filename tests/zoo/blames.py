@@ -86,6 +86,12 @@ SYMMETRIC = blame(
     hidden,
 )
 NORM = blame("normalization-fault", "norm-at-init dead-path", "layer-norm batch-norm larger-batch", of_kind("Norm"))
+FROZEN_STATISTICS = blame(
+    "normalization-fault",
+    "frozen norm-at-init dead-path",
+    "batch-norm layer-norm larger-batch reattach",
+    of_kind("Norm"),
+)
 DROPOUT = blame("dropout-fault", "dead-path norm-at-init output-activation", "lower-dropout", of_kind("Dropout"))
 TIME_VANISHES = blame(
     "vanishing-through-time vanishing-gradient",

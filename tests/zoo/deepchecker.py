@@ -267,7 +267,13 @@ def _deep() -> tuple[Program, ...]:
     return (
         Program(twin, "four convolutions with BatchNorm", vgg()),
         Program("D32", "without BatchNorm", vgg(norm=""), blames.SMALL_INIT | blames.DEAD, twin),
-        Program("D33", "running statistics never written", vgg(change=never_updated), blames.NORM.at(norms), twin),
+        Program(
+            "D33",
+            "running statistics never written",
+            vgg(change=never_updated),
+            blames.FROZEN_STATISTICS.at(norms),
+            twin,
+        ),
         Program("D34", "weights of N(0, 0.25)", vgg(init=normal(0.25)), blames.LARGE_INIT, twin),
         Program("D35", "SGD at 0.1 with momentum", vgg(optimizer=sgd(0.1, 0.9)), blames.RATE_HIGH, twin),
     )
