@@ -13,19 +13,19 @@ A run is a folder of Arrow IPC streams and JSON that never exceeds its budget, 5
 
     a summary row, packed                       50 bytes
     a summary row, in memory                   446 bytes
-    rows of a site in a recorded step            2
-    a recorded step                              1 MB
+    rows of a site in a recorded step            5      looked at closely; fewer in others
+    a recorded step                            2.5 MB
     the row of a step, while new               1.0 kB      one of the last 512; every step has one
     the row of a step, packed                   40 bytes
 
-    a rank, if nothing were thinned              1 TB
+    a rank, if nothing were thinned            2.5 TB
     a rank, at most                            537 MB
     files of a rank, at most                    38 files
     all ranks, at most                         537 GB
     files of all ranks, at most             38,000 files
 
-    recorded steps of a rank that are kept     391 steps
-    of them the newest, every one               39 steps
+    recorded steps of a rank that are kept     157 steps
+    of them the newest, every one               16 steps
     rows of steps that are kept            699,051 steps
 
 What is thinned: once a series of files has used its share of the budget (summaries 7/8, steps 1/16, events 1/32), two

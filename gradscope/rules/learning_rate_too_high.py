@@ -86,7 +86,7 @@ class LearningRateTooHigh(Rule):
         "the same update ratio, at two recorded steps after the first",
         "more than twice the threshold for one step",
     )
-    little = Threshold(0.5, "loss now over that at the start (or of the best constant output), a share", "half is left")
+    little = Threshold(0.4, "loss now over that at the start (or of the best constant output), a share", "two fifths")
     still = Threshold(
         1e-5, "the same update ratio, below which no curvature makes a step long", "Adam held by its eps: 3e-8"
     )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.records import Link
 from gradscope.signals.budget import Budget, budget, mechanism_totals, operation_kind, operation_mechanism
 from gradscope.signals.series import Signals, decades
 
@@ -102,11 +101,9 @@ def _what(signals: Signals, module: int) -> tuple[str, str]:
 
 def is_normalised(signals: Signals, module: int) -> bool:
     """Whether a normalisation follows before anything else with weights or a join: then the weights have no scale."""
-    onward: dict[int, list[Link]] = {}
-    for link in signals.run.info.links:
-        if link.source is not None:
-            onward.setdefault(link.source, []).append(link)
-    while len(ways := onward.pop(module, [])) == 1:
+    been: set[int] = set()
+    while module not in been and len(ways := signals.links_from(module)) == 1:
+        been.add(module)
         (link,) = ways
         if operation_mechanism(link.operations) == "normalisation":
             return True

@@ -187,6 +187,18 @@ class Signals:
         """The links between the children of a module, given its output site."""
         return self._links_in.get(container, [])
 
+    def links_from(self, module: int) -> list[Link]:
+        """The links that lead on from a module's output, given its site."""
+        return self._links_from.get(module, [])
+
+    @cached_property
+    def _links_from(self) -> dict[int, list[Link]]:
+        found: dict[int, list[Link]] = {}
+        for link in self.run.info.links:
+            if link.source is not None:
+                found.setdefault(link.source, []).append(link)
+        return found
+
     @cached_property
     def _links_in(self) -> dict[int, list[Link]]:
         found: dict[int, list[Link]] = {}
