@@ -39,7 +39,8 @@ from gradscope.store.schema import (
     to_rows,
 )
 
-_TRIES = 50  # listings taken while the writer replaces files, before it is an error
+_TRIES = 1000  # listings taken while files that were listed vanish, before it is an error: the writer may be quick
+_GAPS = 50  # of them with a gap, before it is taken for one that stays
 _AT_ONCE = 10_000  # rows unpacked together: enough for small batches to be cheap, few enough to stay small
 
 
@@ -186,10 +187,12 @@ class RunReader:
 
     def _read_series(self) -> bool:
         changed = False
+        gaps = 0
         for left in reversed(range(_TRIES)):
             stamps = self.folder.files()
             several = (self._summaries, self._steps, self._events)
-            if left and any(series.has_gap(stamps) for series in several):
+            if gaps < _GAPS and any(series.has_gap(stamps) for series in several):
+                gaps += 1
                 continue  # files were exchanged while they were listed; a gap that stays is one that somebody made
             try:
                 for series in several:
