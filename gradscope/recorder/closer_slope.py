@@ -21,11 +21,6 @@ class Formula(NamedTuple):
     numbers: tuple[str, ...] = ()  # saved beside it
 
 
-def _sigmoid(x: torch.Tensor) -> torch.Tensor:
-    y = x.sigmoid()
-    return y * (1 - y)
-
-
 def _elu(x: torch.Tensor, alpha: float, scale: float, input_scale: float) -> torch.Tensor:
     below = alpha * scale * input_scale * (x * input_scale).exp()
     return torch.where(x > 0, torch.full_like(x, scale), below)

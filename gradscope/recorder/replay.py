@@ -20,9 +20,7 @@ from gradscope.recorder.tensors import tensors_in
 
 _CONTAINERS = (list, tuple, dict, set, OrderedDict, deque)
 _LARGEST = 4096  # entries of a container that is copied: larger ones are data, not what a forward pass counts on
-_MOST_COPIED = (
-    2**24
-)  # numbers, in plain tensors of modules, that are copied at every pass: the others are when it is run
+_MOST_COPIED = 2**24  # numbers, in plain tensors of modules, that are copied at a pass: the others when it is run again
 
 
 class CannotReplay(Exception):

@@ -55,15 +55,6 @@ class Curvature:
             return np.asarray(self._total("gradient_change", "weight_dot") / np.where(moved > 0, moved, np.nan))
 
     @cached_property
-    def of_parameters(self) -> NDArray[np.float64]:
-        """The same for each parameter alone, shape `[sites, recorded steps]`."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            moved = self._before(self._signals.values("update", "sum_squares"))
-            return np.asarray(
-                self._signals.values("gradient_change", "weight_dot") / np.where(moved > 0, moved, np.nan)
-            )
-
-    @cached_property
     def preconditioned(self) -> Values:
         """<Δw, Δg> / <Δw, √v Δw> with Adam's second moment v: the curvature in the metric that Adam goes down in."""
         metric = self._before(self._signals.values("second_moment", "weight_dot")[self._rows])

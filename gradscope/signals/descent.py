@@ -31,7 +31,6 @@ class Descent:
         rise_step: where the higher window began.
         best: the lowest median of a window over `reference`.
         broke: the first step whose loss was NaN or Inf; -1: none.
-        straight: the share of the whole fall that came in the second half: 0.5 along a straight line.
         fallen: the fall from the first to the last window over `reference`; below its error it is 0.
     """
 
@@ -45,7 +44,6 @@ class Descent:
     rise_step: int
     best: float
     broke: int
-    straight: float
     fallen: float
 
 
@@ -70,7 +68,6 @@ def descent(signals: Signals) -> Descent | None:
         rise, place = _largest_rise(medians, errors)
         fall = float(medians[0] - medians[-1])
         sure = fall > _SURE * float(np.hypot(errors[0], errors[-1]))
-        half = count // 2
         return Descent(
             len(losses),
             start,
@@ -82,7 +79,6 @@ def descent(signals: Signals) -> Descent | None:
             int(steps[place * width]),
             float(medians.min()) / reference,
             -1 if finite.all() else int(rows["step"][~finite][0]),
-            float(medians[half] - medians[-1]) / fall if sure and count > 2 else float("nan"),
             fall / reference if sure else 0.0,
         )
 

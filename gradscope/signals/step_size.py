@@ -49,11 +49,6 @@ class StepSize:
         return largest
 
     @cached_property
-    def rate(self) -> float:
-        """The learning rate of the last step; NaN when it is not known."""
-        return float(self.rates[-1]) if len(self.rates) else float("nan")
-
-    @cached_property
     def highest_rate(self) -> float:
         """The largest learning rate that the run has had."""
         known = self.rates[np.isfinite(self.rates)]
