@@ -118,7 +118,7 @@ class LearningRateTooHigh(Rule):
         severity: Severity = "error" if lost else "warning"
         first = min(int(signals.steps[column]), sign.step)
         layers = [signals.sites[weight].module for weight in sizes.by_ratio(column)]
-        moved = f"; a step moved the weights by {number(ratio)} of their size" if math.isfinite(ratio) else ""
+        moved = f"; a step moved the weights by {number(ratio)} times their size" if math.isfinite(ratio) else ""
         yield Finding(
             self.id,
             severity,
@@ -194,7 +194,7 @@ class LearningRateTooHigh(Rule):
         """The learning rate, or what made it too high: a loss that is summed, inputs that are large."""
         kind = signals.run.info.optimizers[0].kind if signals.run.info.optimizers else "the optimizer"
         rate = "" if math.isnan(sizes.highest_rate) else f" with a learning rate of {number(sizes.highest_rate)}"
-        how = f"moved the weights by {number(ratio)} of their size a step" if math.isfinite(ratio) else "stepped"
+        how = f"moved the weights by {number(ratio)} times their size a step" if math.isfinite(ratio) else "stepped"
         causes = [Cause("learning-rate-too-high", 0.85, f"{kind}{rate} {how}, and {sign.words}")]
         summed = _summed(signals)
         if summed:
