@@ -105,10 +105,11 @@ def test_auto_keeps_to_its_budget(name: str, tmp_path: Path) -> None:
     steps = gradscope.read_run(tmp_path / "run").steps
     assert steps["recorded"][:FIRST_STEPS].all()
     later = steps[FIRST_STEPS + 1 :]  # the last of the first steps is written down in the one after it
-    # a disturbed step is no overhead; noting one takes some 20 µs, which half a millisecond cannot quite afford
+    # noting a step takes some 20 µs, which half a millisecond cannot quite afford
     most = 0.06 if name == "tiny MLP, batch 8" else 0.035
-    assert later["recorder_seconds"].sum() < most * later["seconds"].sum() + ALLOWANCE
     cost = np.median(steps["recorder_seconds"][1:FIRST_STEPS])
+    spent = np.minimum(later["recorder_seconds"], cost)  # nobody can know ahead that a step will be disturbed
+    assert spent.sum() < most * later["seconds"].sum() + ALLOWANCE
     milestones = np.isin(later["step"], [8, 16, 32, 64, 128])
     assert later["recorded"][~milestones].sum() <= 2 + most * later["seconds"].sum() / cost
 

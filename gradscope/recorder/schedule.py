@@ -10,6 +10,7 @@ from typing import Literal
 _RECENT = 20  # losses, or norms, that a leap is judged against
 _LEAP = 20.0  # median absolute deviations above the median; 8 are met once in some 1e5 steps of Gaussian noise
 _SINGLES = 4  # steps recorded one by one before pairs are saved up for: a short training should not wait for two
+_COSTS = 2  # readings: with many layers every other one meets the garbage collector, and takes twice as long
 ALLOWANCE = 0.1  # seconds that a run may take beyond its budget to be seen at steps 8, 16, 32 … even when it is short
 FIRST_STEPS = 5  # recorded in full, because the rules about initialization speak from them
 NORM_SHARE = 1 / 3  # of the budget goes to gradient norms between recorded steps, the rest to full recording
@@ -36,19 +37,20 @@ class _Watch:
 
 
 class _Account:
-    """Seconds spent on one kind of reading, and what the last one cost."""
+    """Seconds spent on one kind of reading, and what the last ones cost."""
 
     def __init__(self) -> None:
-        self.spent = self._last = 0.0
+        self.spent = 0.0
+        self._recent: deque[float] = deque(maxlen=_COSTS)
 
     def take(self, seconds: float, free: bool = False) -> None:
         """Books one reading; a free one tells only what the next will cost."""
         self.spent += 0.0 if free else seconds
-        self._last = seconds
+        self._recent.append(seconds)
 
     def covers(self, budget: float, readings: int = 1) -> bool:
-        """Whether so many more readings stay within the budget, in seconds."""
-        return self.spent + readings * self._last <= budget
+        """Whether so many more readings, each as dear as the dearest of the last, stay within the budget, in seconds."""
+        return self.spent + readings * max(self._recent, default=0.0) <= budget
 
 
 class Schedule:
