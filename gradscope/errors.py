@@ -12,6 +12,13 @@
     │   ├── UnsupportedSchema       written by a version that this one cannot read
     │   ├── RunExists               the folder already holds another run
     │   └── RunNotWritable          the folder cannot be written
+    ├── NotApplicable           a remedy cannot be applied to this model or optimizer
+    ├── PatchError              a suggestion cannot be written into the user's program
+    │   ├── NoPatch                 nobody can say it as a change of these lines
+    │   └── FileChanged             the file is no longer as it was when it was run
+    ├── ProgramError            a program cannot be run under observation, or tried
+    │   ├── ProgramNotFound         there is no such script or module
+    │   └── NothingToTry            the training is healthy, or no suggestion can act from outside
     ├── CatalogueError          two rules or remedies share one id
     ├── UnknownId               no rule or demo has this id
     ├── ReportNotWritable       the report's file cannot be written
@@ -73,6 +80,34 @@ class RunExists(RunError, FileExistsError):
 
 class RunNotWritable(RunError, PermissionError):
     """The folder cannot be written."""
+
+
+class NotApplicable(GradScopeError):
+    """A remedy cannot be applied to this model or optimizer."""
+
+
+class PatchError(GradScopeError):
+    """A suggestion cannot be written into the user's program."""
+
+
+class NoPatch(PatchError):
+    """Nobody can say the suggestion as a change of these lines."""
+
+
+class FileChanged(PatchError):
+    """The file is no longer as it was when it was run."""
+
+
+class ProgramError(GradScopeError):
+    """A program cannot be run under observation, or tried."""
+
+
+class ProgramNotFound(ProgramError, FileNotFoundError):
+    """There is no such script or module."""
+
+
+class NothingToTry(ProgramError):
+    """The training is healthy, or no suggestion can act from outside."""
 
 
 class CatalogueError(GradScopeError):

@@ -48,6 +48,7 @@ class Suggestion:
     why: str
     code: str
     location: str | None = None  # "train.py:42"
+    patch: str = ""  # a unified diff against the user's file
     trial: dict[str, Any] | None = None  # what a trial measured; None: an estimate
 
     def __str__(self) -> str:

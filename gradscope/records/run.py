@@ -103,6 +103,24 @@ class LossPath:
 
 
 @dataclass(frozen=True)
+class Place:
+    """A line of the user's program that means something to the training."""
+
+    what: Literal["optimizer", "step", "backward", "zero-grad", "class"]  # built, called, called, called, defined
+    file: str  # absolute
+    line: int  # the first of the statement, counted from 1
+    of: str = ""  # the optimizer's class, or that of the modules that are defined there
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of the user's program as it was when it ran, so that a patch can be made, and refused when it changed."""
+
+    path: str  # absolute
+    text: str
+
+
+@dataclass(frozen=True)
 class RunInfo:
     """Everything about a run that does not grow with its steps (`run.json`)."""
 
@@ -112,6 +130,10 @@ class RunInfo:
     schema_version: int = SCHEMA_VERSION
     versions: dict[str, str] = field(default_factory=dict)
     script: str = ""  # the command that trains, as typed
+    command: tuple[str, ...] = ()  # what `gradscope run` was given, to run it again: ("train.py", "--lr", "0.1")
+    directory: str = ""  # where it was run
+    places: tuple[Place, ...] = ()
+    sources: tuple[SourceFile, ...] = ()
     device: str = "cpu"
     optimizers: tuple[OptimizerInfo, ...] = ()
     criterion: str = ""  # class name of the loss, when it was seen

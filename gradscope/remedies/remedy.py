@@ -1,13 +1,20 @@
-"""What a remedy is: a cure with an id, the causes it works against, and its advice for one finding."""
+"""What a remedy is: a cure with an id, the causes it works against, its advice for one finding, and how it acts."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from gradscope.errors import NotApplicable
+from gradscope.patches import Edit, Program
 from gradscope.records import Finding, Suggestion
 from gradscope.signals import Signals
+
+if TYPE_CHECKING:
+    import torch
+
+    from gradscope.surgery import Applied
 
 
 class Remedy(ABC):
@@ -19,6 +26,7 @@ class Remedy(ABC):
         cures: how well it works against a cause, from 0 to 1, by the cause's id.
         only_for: the rules in whose findings it works against a cause, by the cause's id; any rule's where not said.
         sources: where that is from.
+        needs_edit: why it cannot act from outside of the user's program; "" where it can.
     """
 
     id: ClassVar[str]
@@ -26,6 +34,7 @@ class Remedy(ABC):
     cures: ClassVar[Mapping[str, float]]
     only_for: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     sources: ClassVar[tuple[str, ...]]
+    needs_edit: ClassVar[str] = ""
 
     @abstractmethod
     def why(self, finding: Finding, signals: Signals) -> str:
@@ -50,3 +59,46 @@ class Remedy(ABC):
             for cause in finding.causes
             if finding.rule in self.only_for.get(cause.id, (finding.rule,))
         )
+
+    def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
+        """What `apply` is to be given for this finding, as numbers and words that JSON can hold."""
+        return {}
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """The smallest change of the user's own lines that does the same; none where nobody can say it."""
+        return []
+
+    def apply(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+        **dose: Any,
+    ) -> Applied:
+        """Acts on a training before its first forward. New parameters join the optimizer.
+
+        Args:
+            model: is changed in place.
+            optimizer: that updates it, or several, or None.
+            **dose: as `dose` gives it; what is left out has a usual value.
+
+        Raises:
+            NotApplicable: it cannot be applied here, and why; nothing is changed then.
+        """
+        from gradscope.surgery import Applied
+
+        if self.needs_edit:
+            raise NotApplicable(f"{self.id}: {self.needs_edit}")
+        optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+        applied = Applied()
+        try:
+            self.act(applied, model, optimizers, **dose)
+        except BaseException:
+            applied.undo()
+            raise
+        return applied
+
+    def act(
+        self, applied: Applied, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], **dose: Any
+    ) -> None:
+        """Makes the changes, each noted in `applied` with its way back; raises `NotApplicable` where it cannot."""
+        raise NotApplicable(f"{self.id}: nobody has built yet how it acts")

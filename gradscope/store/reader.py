@@ -19,10 +19,12 @@ from gradscope.records import (
     LossPath,
     NotObserved,
     OptimizerInfo,
+    Place,
     Rows,
     Run,
     RunInfo,
     Site,
+    SourceFile,
 )
 from gradscope.store.folders import Folder, Location, Stamp, open_folder
 from gradscope.store.follow import Parse, Series
@@ -52,12 +54,14 @@ def _parse_info(content: dict[str, Any]) -> RunInfo:
         "links": lambda item: Link(**{**item, "operations": tuple(item["operations"])}),
         "not_observed": lambda item: NotObserved(**item),
         "optimizers": lambda item: OptimizerInfo(**item),
+        "places": lambda item: Place(**item),
+        "sources": lambda item: SourceFile(**item),
     }
     known = {spec.name for spec in dataclasses.fields(RunInfo)}
     values = {name: value for name, value in content.items() if name in known}
     for name, build in nested.items():
         values[name] = tuple(build(item) for item in values.get(name, ()))
-    for name in ("heads", "unregistered"):
+    for name in ("heads", "unregistered", "command"):
         values[name] = tuple(values.get(name, ()))
     path = values.get("loss_path")
     if path is not None:
