@@ -8,6 +8,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ import torch
 from torch import nn
 
 from gradscope.catalogue import remedies, rules
-from gradscope.records import Cause, Evidence, Finding, Run
+from gradscope.errors import NotApplicable
+from gradscope.records import Cause, Evidence, Finding, OptimizerInfo, Run
 from gradscope.remedies import Remedy
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.signals import Signals
@@ -27,7 +29,7 @@ REMEDIES = [
     *("lower-learning-rate", "raise-learning-rate", "warmup", "zero-grad", "standardize-inputs"),
     *("standardize-targets", "change-loss", "change-output-activation", "loss-scaling", "gated-recurrence"),
     *("optimizer-swap", "lower-dropout", "reattach", "add-to-optimizer", "residual-scaling", "larger-batch"),
-    "synchronise-ranks",
+    *("synchronise-ranks", "lower-weight-decay"),
 ]
 
 CHAIN = {"a": 1e-5, "s": 1e-4, "b": 1e-2, "t": 1e-1, "c": 1.0}
@@ -335,3 +337,41 @@ def test_residual_scaling_suits_what_grew_through_sums() -> None:
     summed = replace(plain, evidence=(Evidence("growth through residual sums", 4e3),))
     remedy = remedies()["residual-scaling"]
     assert (remedy.suits(plain), remedy.suits(summed)) == (0, 1)
+
+
+def test_weight_decay_is_lowered_to_a_hundredth_of_what_the_data_do() -> None:
+    """A decay of 0.2 on weights of 1 beside gradients of 0.1 pulls twice as hard as the data: 0.005 of it is left."""
+    small = {"a.weight": 0.1, "b.weight": 0.1}
+    run = by_hand({"a": 1.0, "b": 1.0}, gradient=small, loss=1.0)
+    run = replace(run, info=replace(run.info, optimizers=(OptimizerInfo("SGD", {"weight_decay": 0.2}),)))
+    why, code = advice("lower-weight-decay", "regularization-too-strong", run)
+    assert why.startswith("A decay of 0.200 leaves the data 33.3 % of what moves the weights; 0.00500 times as much")
+    assert code == 'for group in optimizer.param_groups:\n    group["weight_decay"] *= 0.005'
+    finding = finding_with("regularization-too-strong")
+    assert remedies()["lower-weight-decay"].dose(finding, Signals(run)) == {"factor": 0.005}
+
+
+def test_lowered_weight_decay_is_put_back() -> None:
+    """Groups that decay get the factor, others stay at 0; undone, all are as they were."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    groups: list[dict[str, Any]] = [
+        {"params": model[0].parameters(), "weight_decay": 0.2},
+        {"params": model[1].parameters()},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    applied = remedies()["lower-weight-decay"].apply(model, optimizer, factor=0.01)
+    assert applied.changes == ["weight decay is 0.002, was 0.2"]
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2 * 0.01, 0]
+    applied.undo()
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0]
+
+
+def test_a_penalty_in_the_loss_is_out_of_a_remedys_reach() -> None:
+    """Without weight decay in the optimizer the remedy says where the penalty can be lowered."""
+    model = nn.Linear(2, 2)
+    with pytest.raises(
+        NotApplicable,
+        match="lower-weight-decay: the optimizer has no weight decay; a penalty that the program adds to the loss is "
+        "lowered there",
+    ):
+        remedies()["lower-weight-decay"].apply(model, torch.optim.SGD(model.parameters(), lr=0.1))

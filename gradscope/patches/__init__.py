@@ -1,5 +1,6 @@
-"""The user's program as it ran, and changes of its lines as unified diffs. Reads no file: the run keeps the text."""
+"""The user's program as it ran, and changes of its lines as unified diffs. The run keeps the text: no file is read."""
 
-from gradscope.patches.program import Edit, Program
+from gradscope.patches.edit import Edit
+from gradscope.patches.program import Program
 
 __all__ = ["Edit", "Program"]

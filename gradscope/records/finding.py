@@ -48,8 +48,8 @@ class Suggestion:
     why: str
     code: str
     location: str | None = None  # "train.py:42"
-    patch: str = ""  # a unified diff against the user's file
     trial: dict[str, Any] | None = None  # what a trial measured; None: an estimate
+    patch: str = ""  # a unified diff against the user's file
 
     def __str__(self) -> str:
         return f"{self.title}: {self.why}"

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gradscope.errors import NotApplicable
+from gradscope.patches import Edit, Program
+from gradscope.patches.modules import register
+from gradscope.patches.optimizer import build_later, give_all_parameters
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
 
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from gradscope.surgery import Applied
+
 
 class AddToOptimizer(Remedy):
-    """Adds a parameter group for what no optimizer holds, or builds the optimizer when the model is final."""
+    """Adds a parameter group for what no optimizer holds, or builds the optimizer when the model is final.
+
+    Applied, they join the largest group of the optimizer that updates most, and take its options. Risks: what was left
+    out on purpose, without being frozen, is trained; so is what an optimizer that was not given updates already.
+    """
 
     id = "add-to-optimizer"
     title = "Hand the parameters to the optimizer"
@@ -49,6 +65,29 @@ class AddToOptimizer(Remedy):
             'held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}\n'
             "forgotten = [p for p in model.parameters() if p.requires_grad and id(p) not in held]\n"
             'optimizer.add_param_group({"params": forgotten})'
+        )
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """All parameters for the optimizer, its line moved to where the model is final, or lists of layers made known."""
+        if signals.run.info.unregistered:
+            return register(program)
+        if _stale(signals) or _unmoved(finding):
+            return build_later(program)
+        return give_all_parameters(program)
+
+    def act(self, applied: Applied, model: nn.Module, optimizers: list[Optimizer]) -> None:  # type: ignore[override]
+        """Adds the trainable parameters that no optimizer has to the largest group."""
+        from gradscope.surgery.optimizers import forgotten, join, largest, stepping
+
+        if not optimizers:
+            raise NotApplicable("no optimizer was given that the parameters could join")
+        parameters = forgotten(model, steppers := stepping(optimizers))
+        if not parameters:
+            raise NotApplicable("the optimizer has every trainable parameter of the model already")
+        join(applied, optimizer := largest(steppers), model, parameters)
+        count = sum(each.numel() for each in parameters)
+        applied.change(
+            f"{len(parameters)} parameters ({count:,} numbers) are updated by {type(optimizer).__name__} too"
         )
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import math
 
+from gradscope.errors import NoPatch
 from gradscope.numerals import number
+from gradscope.patches import Edit, Program
+from gradscope.patches.activations import final
+from gradscope.patches.losses import average, change_target, swap_loss, without_minus
 from gradscope.records import Finding, LossPath
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
@@ -18,6 +22,7 @@ class ChangeLoss(Remedy):
     id = "change-loss"
     title = "Change the loss"
     cures = {"loss-mismatch": 1.0, "loss-reduction": 1.0, "output-activation": 0.4}
+    needs_edit = "the loss is computed in your own code, behind the model"
     sources = ("torch.nn: what each loss expects as its input and target",)
 
     def why(self, finding: Finding, signals: Signals) -> str:
@@ -82,11 +87,60 @@ class ChangeLoss(Remedy):
             )
         return "criterion = torch.nn.CrossEntropyLoss()  # on the last layer's output as it is, with class numbers"
 
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """Another loss, reduction or sign in the line that makes it, or targets of the outputs' shape."""
+        path = signals.run.info.loss_path or LossPath()
+        went, target = progress(signals), asked(signals)
+        if _is_broadcast(path):
+            return _equal_shapes(path, program)
+        if finding.causes and finding.causes[0].id == "loss-reduction":
+            return average(program, path.kind)
+        if went is not None and went.trivial < 0 and path.kind not in ("nll", "kl-divergence"):
+            return without_minus(program)
+        if path.kind == "nll":
+            return [*swap_loss(program, "nll", "cross-entropy"), *_without_softmax(program)]
+        if path.kind in ("kl-divergence", "triplet"):
+            raise NoPatch("the outputs must change with the loss")
+        numbers = target is not None and not 0 <= target.lowest <= target.highest <= 1
+        if numbers and path.target_dtype.startswith("float"):
+            return swap_loss(program, path.kind, "squared-error")
+        if path.kind == "binary-cross-entropy":
+            return [*_without_sigmoid(program), *swap_loss(program, path.kind, "binary-cross-entropy-with-logits")]
+        if path.kind == "squared-error" and path.target_dtype.startswith(("int", "long")):
+            return swap_loss(program, path.kind, "cross-entropy")
+        if path.kind == "cross-entropy":
+            raise NoPatch("the loss is a cross-entropy already: what it is given has to change")
+        raise NoPatch("the targets must change with the loss")
+
 
 def _is_broadcast(path: LossPath) -> bool:
     """Whether each output was compared with each target."""
     outputs = math.prod(path.output_shape)
     return outputs > 1 and path.compared_shape == (outputs, outputs)
+
+
+def _equal_shapes(path: LossPath, program: Program) -> list[Edit]:
+    """Targets of the outputs' shape, where one dimension of 1 is all that they differ in."""
+    output, target = path.output_shape, path.target_shape
+    if output[:-1] == target and output[-1:] == (1,):
+        return change_target(program, "{}.unsqueeze(-1)", "targets of the outputs' shape")
+    if target[:-1] == output and target[-1:] == (1,):
+        return change_target(program, "{}.squeeze(-1)", "targets of the outputs' shape")
+    raise NoPatch(f"outputs {output} and targets {target} differ in more than a dimension of 1")
+
+
+def _without_softmax(program: Program) -> list[Edit]:
+    """The output without the softmax that the new loss has in it, where it has one."""
+    last = final(program)
+    return last.taken_off() if last is not None and "Softmax" in last.kind else []
+
+
+def _without_sigmoid(program: Program) -> list[Edit]:
+    """The output without the sigmoid that the new loss has in it."""
+    last = final(program)
+    if last is None or last.kind != "Sigmoid":
+        raise NoPatch("nobody can say which line makes the output's sigmoid, which the new loss has in it")
+    return last.taken_off()
 
 
 def _module(path: LossPath) -> str:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from gradscope.errors import NoPatch, NotApplicable
 from gradscope.numerals import number
+from gradscope.patches import Edit, Program
+from gradscope.patches.activations import final
+from gradscope.patches.losses import swap_loss
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
 from gradscope.signals.loss import double_softmax_floor
 from gradscope.signals.output import NAMES, OutputSide, output_side
 
+if TYPE_CHECKING:
+    from random import Random
+
+    import torch
+
+    from gradscope.surgery import Applied
+
 _DISTANCES = ("squared-error", "root-squared-error", "absolute-error", "huber")
 
 
 class ChangeOutputActivation(Remedy):
-    """Takes the activation off logits and regression outputs, and puts one where probabilities are asked for."""
+    """Takes the activation off logits and regression outputs, and puts one where probabilities are asked for.
+
+    Applied, it takes the module away that makes the output from the logits, or puts the one there that the loss
+    expects. Risks: what the model gives means something else, so that code that takes it for probabilities (a
+    threshold at 0.5, a printed confidence) has to change with it. An activation that forward calls as a function is
+    out of reach.
+    """
 
     id = "change-output-activation"
     title = "Change the output activation"
@@ -24,6 +43,60 @@ class ChangeOutputActivation(Remedy):
         """Nothing is to be changed where a distance is taken of plain outputs already."""
         side = output_side(signals)
         return side is None or bool(side.last) or side.path.kind not in _DISTANCES
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """No activation at the output, or a log-softmax where the loss wants one."""
+        side = output_side(signals)
+        last = final(program)
+        if side is None or last is None:
+            raise NoPatch("nobody can say which line makes the output's activation")
+        kind = side.path.kind
+        if kind in ("nll", "kl-divergence") and last.kind == "Softmax":
+            return last.replaced_by("LogSoftmax")
+        if last.kind.lower() != ("relu" if side.last == "Relu" else side.last.lower()) and not _one_unit(side):
+            raise NoPatch(f"the run saw {NAMES.get(side.last, side.last)} at the output, the lines say {last.kind}")
+        if kind == "binary-cross-entropy":
+            return [*last.taken_off(), *swap_loss(program, kind, "binary-cross-entropy-with-logits")]
+        if _one_unit(side):
+            raise NoPatch("outputs, loss and targets must change together")
+        return last.taken_off()
+
+    def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
+        """Which module becomes what; "" stands for an activation put on the model's output."""
+        side = output_side(signals)
+        if side is None:
+            return {}
+        kind, path, to = side.path.kind, side.layers[-1] if len(side.layers) > 1 else None, "Identity"
+        if kind in ("nll", "kl-divergence"):
+            to = "LogSoftmax"
+        elif kind == "binary-cross-entropy" or (_one_unit(side) and kind in _DISTANCES):
+            to = "Sigmoid"
+        elif kind == "cross-entropy" and "LogSoftmax" not in side.names:
+            to = "Softmax"  # the loss takes the logarithm itself
+        called = path is None and bool(side.last or (to == "LogSoftmax" and "LogSoftmax" in side.names))
+        if path is None and not called and to != "Identity":
+            path = ""
+        return {"layer": path, "to": to, "called": called}
+
+    def random_dose(self, rng: Random) -> dict[str, Any]:
+        """Any of the activations, in the place of what makes the output or on top of it."""
+        return {"layer": rng.choice([None, ""]), "to": rng.choice(["Identity", "Softmax", "LogSoftmax", "Sigmoid"])}
+
+    def act(  # type: ignore[override]
+        self,
+        applied: Applied,
+        model: torch.nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        layer: str | None = None,
+        to: str = "Identity",
+        called: bool = False,
+    ) -> None:
+        """Takes the module away that makes the output from the logits, or puts the one there that the loss expects."""
+        from gradscope.surgery.activations import change_output
+
+        if called:
+            raise NotApplicable("the output's activation is called as a function in forward: that needs your edit")
+        change_output(applied, model, layer, to, 1)
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""

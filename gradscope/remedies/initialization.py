@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from gradscope.numerals import number
+from gradscope.patches import Edit, Program
+from gradscope.patches.model_code import drawn_anew
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
+from gradscope.signals.chain import hidden_activation, weighted_layers
 from gradscope.signals.mechanisms import CONTRACTING, WORKING_DECADES, activations
+
+if TYPE_CHECKING:
+    import torch
+
+    from gradscope.surgery import Applied
 
 _RELU_LIKE = ("ReLU", "ReLU6", "LeakyReLU", "GELU", "SiLU", "ELU", "Mish", "Hardswish", "PReLU")
 
@@ -16,6 +27,12 @@ class Initialization(Remedy):
 
     He for activations that are half open (ReLU and its relatives): variance 2/n_in. Xavier for tanh and linear layers:
     variance 2/(n_in + n_out). torch's own default has variance 1/(3 n_in): right for neither in a deep network.
+
+    Applied, it draws all Linear, convolution and recurrent layers anew and sets their biases to 0: before ReLU and its
+    relatives He, before SELU LeCun, else Xavier; square matrices before ReLU or tanh orthogonal with He's or Xavier's
+    variance; recurrent layers Xavier from the input and orthogonal from the state, with an LSTM's forget bias at 1. The
+    training's own random numbers stay where they are. Risks: weights that were loaded, or drawn so on purpose (a branch
+    that starts at 0), are lost.
     """
 
     id = "initialization"
@@ -32,7 +49,30 @@ class Initialization(Remedy):
     sources = (
         "He et al. 2015 (arXiv:1502.01852)",
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural networks",
+        "Saxe et al. 2014, Exact solutions to the nonlinear dynamics of learning in deep linear networks (arXiv:1312.6120)",
     )
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """A loop over the modules after the model is built."""
+        return drawn_anew(program, self.code(finding, signals))
+
+    def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
+        """Each layer with the activation that follows it, "" after the head."""
+        layers = weighted_layers(signals)
+        known = [[signals.sites[i].path, hidden_activation(signals, i)] for i in layers[:-1]]
+        return {"layers": [*known, *([signals.sites[i].path, ""] for i in layers[-1:])]} if layers else {}
+
+    def act(  # type: ignore[override]
+        self,
+        applied: Applied,
+        model: torch.nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        layers: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        """Draws all Linear, convolution and recurrent layers anew and sets their biases to 0."""
+        from gradscope.surgery.initialise import initialise
+
+        initialise(applied, model, layers)
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""

@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from gradscope.patches import Edit, Program
+from gradscope.patches.data import set_batch_size
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
+
+if TYPE_CHECKING:
+    from random import Random
+
+    import torch
+
+    from gradscope.surgery import Applied
 
 _FEW = 8  # samples
 _ENOUGH = 32
 
 
 class LargerBatch(Remedy):
-    """Uses batches of more samples, or averages several of them before each step: the noise falls as 1/√samples."""
+    """Uses batches of more samples, or averages several of them before each step: the noise falls as 1/√samples.
+
+    Applied, it lets the optimizer step once for `count` calls of `step()`, by the mean of their gradients. Between,
+    it finds no gradients and moves nothing. Risks: `count` times the data and time for each step, so that a trial of
+    N batches shows N / count steps; a schedule that counts calls runs ahead; the very last steps of a training may
+    fall short. A step that is handed a closure is out of reach.
+    """
 
     id = "larger-batch"
     title = "Average over more samples"
     cures = {"learning-rate-too-high": 0.3, "no-clipping": 0.1}
     sources = ("Smith et al. 2018, Don't decay the learning rate, increase the batch size (arXiv:1711.00489)",)
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """A larger number for the DataLoader."""
+        samples = _samples(signals)
+        few = 0 < samples < _FEW
+        return set_batch_size(program, _ENOUGH if few else 0, 1 if few else 4)
+
+    def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
+        """How many batches a step averages."""
+        return {"count": _count(signals)}
+
+    def random_dose(self, rng: Random) -> dict[str, Any]:
+        """2 to 8 batches a step."""
+        return {"count": rng.randint(2, 8)}
+
+    def act(  # type: ignore[override]
+        self,
+        applied: Applied,
+        model: torch.nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        count: int = 4,
+    ) -> None:
+        """Lets the optimizer step once for `count` calls of `step()`, by the mean of their gradients."""
+        from gradscope.surgery.batches import average_batches
+
+        average_batches(applied, optimizers, count)
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
@@ -31,8 +74,7 @@ class LargerBatch(Remedy):
 
     def code(self, finding: Finding, signals: Signals) -> str:
         """Code to paste."""
-        samples = _samples(signals)
-        count = max(_ENOUGH // samples, 2) if 0 < samples < _FEW else 4
+        count = _count(signals)
         return (
             f"# average {count} batches before each step, or hand the DataLoader batch_size={_ENOUGH}\n"
             "optimizer.zero_grad()\n"
@@ -41,6 +83,12 @@ class LargerBatch(Remedy):
             "    loss.backward()\n"
             "optimizer.step()"
         )
+
+
+def _count(signals: Signals) -> int:
+    """How many batches make one that is large enough."""
+    samples = _samples(signals)
+    return max(_ENOUGH // samples, 2) if 0 < samples < _FEW else 4
 
 
 def _samples(signals: Signals) -> int:

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.errors import NoPatch, NotApplicable
 from gradscope.numerals import number
+from gradscope.patches import Edit, Program
+from gradscope.patches.modules import group_norms, norm_first
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
+from gradscope.signals.chain import places_for_norms
+
+if TYPE_CHECKING:
+    from random import Random
+
+    import torch
+
+    from gradscope.surgery import Applied
+
+_WAYS = {"attention-logit-growth": "queries", "post-norm-without-warmup": "pre-norm"}  # by cause
 
 
 class LayerNorm(Remedy):
@@ -13,6 +30,13 @@ class LayerNorm(Remedy):
 
     Before each block of a transformer (pre-norm) it keeps the gradient at the start small and even; on queries and keys it
     bounds the attention logits.
+
+    Applied, it normalises each sample by itself, in one of these ways. "after": LayerNorm behind each hidden Linear,
+    GroupNorm behind each convolution, before the activation; scales and shifts join the optimizer. "instead": each
+    BatchNorm becomes a GroupNorm with the same scale and shift, a GroupNorm gets fewer groups, a LayerNorm of one
+    number goes. "pre-norm": torch's transformer blocks normalise before attention and feed-forward. Risks: entries of
+    an `nn.Sequential` move by one; without running statistics `eval()` no longer differs; the size of a sample is
+    lost to the next layer.
     """
 
     id = "layer-norm"
@@ -29,6 +53,52 @@ class LayerNorm(Remedy):
         "Xiong et al. 2020, On layer normalization in the transformer architecture (arXiv:2002.04745)",
         "Dehghani et al. 2023, Scaling vision transformers to 22 billion parameters (arXiv:2302.05442), queries and keys",
     )
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """GroupNorm for BatchNorm, or torch's transformer layers with the norm first."""
+        cause = finding.causes[0].id if finding.causes else ""
+        if cause == "attention-logit-growth":
+            raise NoPatch("nobody can say which lines make queries and keys")
+        if cause == "post-norm-without-warmup":
+            return norm_first(program)
+        widths = [_channels(signals.sites[i].label) for i in signals.layers if "BatchNorm" in signals.sites[i].kind]
+        return group_norms(program, math.gcd(8, *widths))
+
+    def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
+        """What is to be done against the finding's cause, and where."""
+        cause = finding.causes[0].id if finding.causes else ""
+        if cause in _WAYS:
+            return {"way": _WAYS[cause]}
+        batch = [signals.sites[i].path for i in signals.layers if "BatchNorm" in signals.sites[i].kind]
+        if finding.rule == "normalization-fault":
+            return {"way": "instead", "layers": batch or list(finding.layers)}
+        after = places_for_norms(signals, "layer")
+        return {"after": after} if signals.layers else {}
+
+    def random_dose(self, rng: Random) -> dict[str, Any]:
+        """Any of the ways."""
+        return {"way": rng.choice(["after", "pre-norm", "instead"])}
+
+    def act(  # type: ignore[override]
+        self,
+        applied: Applied,
+        model: torch.nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        way: str = "after",
+        layers: Sequence[str] | None = None,
+        after: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        """Normalises each sample by itself, in one of these ways."""
+        from gradscope.surgery import norms
+
+        if way == "queries":
+            raise NotApplicable("queries and keys are made inside the attention's own forward: that needs your edit")
+        if way == "pre-norm":
+            norms.normalise_before_blocks(applied, model)
+        elif way == "instead":
+            norms.swap_norms(applied, model, optimizers, layers)
+        else:
+            norms.normalise_after(applied, model, optimizers, after, "layer")
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
@@ -82,6 +152,12 @@ class LayerNorm(Remedy):
             "\n"
             "swap(model)"
         )
+
+
+def _channels(label: str) -> int:
+    """The number of channels in "BatchNorm2d(12, eps=1e-05)"."""
+    first = label.partition("(")[2].partition(",")[0].rstrip(")")
+    return int(first) if first.isdigit() else 1
 
 
 def _evidence(finding: Finding, name: str) -> str:

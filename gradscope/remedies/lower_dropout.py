@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from gradscope.errors import NoPatch
 from gradscope.numerals import number
+from gradscope.patches import Edit, Program
+from gradscope.patches.loop import train_mode
+from gradscope.patches.modules import lower_dropout
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
 from gradscope.signals.units import option
 
+if TYPE_CHECKING:
+    from random import Random
+
+    import torch
+
+    from gradscope.surgery import Applied
+
 
 class LowerDropout(Remedy):
-    """Lowers dropout rates to what is usual, and switches dropout by the model's mode."""
+    """Lowers dropout rates to what is usual, and switches dropout by the model's mode.
+
+    Applied, it lowers every dropout rate above `rate` to it; or puts the mode right. With mode "tests" forwards
+    without gradients run in eval mode, with mode "training" all others run in training mode. Risks: less dropout lets
+    a small data set be learned by heart; sampling with dropout on (Monte Carlo dropout) needs the mode that "tests"
+    takes away. `F.dropout` in forward is out of reach.
+    """
 
     id = "lower-dropout"
     title = "Drop less, and in training only"
     cures = {"dead-path": 1.0, "frozen": 1.0}
     only_for = {"dead-path": ("dropout-fault",), "frozen": ("dropout-fault",)}
     sources = ("Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting",)
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """Smaller numbers, or `train()` at the beginning of the training loop."""
+        mode = self.dose(finding, signals).get("mode")
+        if mode == "tests":
+            raise NoPatch("nobody can say which of these lines is the first of a test")
+        return train_mode(program) if mode else lower_dropout(program, 0.2)
+
+    def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
+        """The highest rate that is left, or which mode is put right."""
+        if not self._is_about_modes(finding):
+            return {"rate": 0.2}
+        tests = any(item.name.startswith("forwards without gradients") for item in finding.evidence)
+        return {"mode": "tests" if tests else "training"}
+
+    def random_dose(self, rng: Random) -> dict[str, Any]:
+        """A rate between 0 and 0.6."""
+        return {"rate": rng.uniform(0, 0.6)}
+
+    def act(  # type: ignore[override]
+        self,
+        applied: Applied,
+        model: torch.nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        rate: float = 0.2,
+        mode: str = "",
+    ) -> None:
+        """Lowers every dropout rate above `rate` to it; or puts the mode right."""
+        from gradscope.surgery import modes
+
+        if mode == "tests":
+            modes.test_in_eval_mode(applied, model)
+        elif mode == "training":
+            modes.train_in_training_mode(applied, model)
+        else:
+            modes.lower_dropout(applied, model, rate)
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gradscope.errors import NotApplicable
+from gradscope.errors import NoPatch, NotApplicable
 from gradscope.patches import Edit, Program
 from gradscope.records import Finding, Suggestion
 from gradscope.signals import Signals
 
 if TYPE_CHECKING:
+    from random import Random
+
     import torch
 
     from gradscope.surgery import Applied
@@ -45,8 +48,27 @@ class Remedy(ABC):
         """Code to paste, which names the model `model` and the optimizer `optimizer`."""
 
     def advice(self, finding: Finding, signals: Signals) -> Suggestion:
-        """The remedy aimed at a finding."""
-        return Suggestion(self.id, self.title, self.why(finding, signals), self.code(finding, signals))
+        """The remedy aimed at a finding, with the patch of the user's own lines where there is one."""
+        suggestion = Suggestion(self.id, self.title, self.why(finding, signals), self.code(finding, signals))
+        try:
+            location, patch = self.patch(finding, signals)
+        except NoPatch:
+            return suggestion
+        except Exception:  # a program that is written in a way that nobody thought of must not cost the diagnosis
+            return suggestion
+        return replace(suggestion, location=location, patch=patch)
+
+    def patch(self, finding: Finding, signals: Signals) -> tuple[str, str]:
+        """Where the user's program is to be changed, and the unified diff that changes it.
+
+        Raises:
+            NoPatch: nobody can say it as a change of these lines, and why.
+        """
+        program = Program(signals.run.info)
+        if not program.sources:
+            raise NoPatch("the run kept no source: record it with `gradscope run`")
+        edits = self.edits(finding, signals, program)
+        return program.location(edits), program.patch(edits)
 
     def possible(self, signals: Signals) -> bool:
         """Whether there is something in this model that it can be applied to."""
@@ -64,9 +86,17 @@ class Remedy(ABC):
         """What `apply` is to be given for this finding, as numbers and words that JSON can hold."""
         return {}
 
+    def random_dose(self, rng: Random) -> dict[str, Any]:
+        """A dose drawn at random, for a trial's control; see `gradscope.trials.random_change`."""
+        return {}
+
     def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
-        """The smallest change of the user's own lines that does the same; none where nobody can say it."""
-        return []
+        """The smallest change of the user's own lines that does the same, the one that says most first.
+
+        Raises:
+            NoPatch: nobody can say it as a change of these lines, and why.
+        """
+        raise NoPatch(f"no change of single lines does what {self.id} does")
 
     def apply(
         self,
@@ -92,6 +122,9 @@ class Remedy(ABC):
         applied = Applied()
         try:
             self.act(applied, model, optimizers, **dose)
+        except NotApplicable as error:
+            applied.undo()
+            raise NotApplicable(f"{self.id}: {str(error).removeprefix(f'{self.id}: ')}") from error
         except BaseException:
             applied.undo()
             raise

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.patches import Edit, Program
+from gradscope.patches.layers import add_skips
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
+from gradscope.signals.chain import follows, weighted_layers
 from gradscope.signals.mechanisms import longest_chain
+
+if TYPE_CHECKING:
+    from random import Random
+
+    import torch
+
+    from gradscope.surgery import Applied
 
 
 class SkipConnection(Remedy):
-    """Adds a block's input to its output, so that the gradient of the sum reaches the input undiminished."""
+    """Adds a block's input to its output, so that the gradient of the sum reaches the input undiminished.
+
+    Applied, it makes what the next layer is fed x + scale · block(x), for each layer with an output of its input's
+    shape. A block is the layer and all that follows it up to the next one. The scale is 1/√(number of blocks), so
+    that the sum of many keeps its size. No parameter is added. Risks: a network that was shallow and well gets
+    another function to learn; where shapes differ after all the connection is left out, and it is said.
+    """
 
     id = "skip-connection"
     title = "Add skip connections"
@@ -19,9 +40,43 @@ class SkipConnection(Remedy):
         "init-too-small": 0.3,
         "activation-saturates": 0.3,
         "dead-path": 0.3,
+        "norm-at-init": 0.8,
     }
-    only_for = {"dead-path": ("dead-units", "representation-collapse")}
+    only_for = {
+        "dead-path": ("dead-units", "representation-collapse"),
+        "norm-at-init": ("exploding-gradient", "vanishing-gradient"),
+    }
     sources = ("He et al. 2016, Deep residual learning for image recognition (arXiv:1512.03385)",)
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """`x + scale * block(x)` in forward, scaled as when it is tried, or a class around each block."""
+        layers = [signals.sites[i] for i in weighted_layers(signals)]
+        even = sum(len(set(re.findall(r"\d+", site.label)[:2])) == 1 for site in layers)
+        return add_skips(program, f"{1 / math.sqrt(max(even, 1)):.2g}")
+
+    def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
+        """Each pair of layers that follow one another without a way around."""
+        layers = weighted_layers(signals)
+        after = {i: follows(signals, i).next for i in layers}
+        pairs = [[signals.sites[i].path, signals.sites[j].path] for i, j in after.items() if j in layers]
+        return {"around": pairs} if layers else {}
+
+    def random_dose(self, rng: Random) -> dict[str, Any]:
+        """Branches scaled by 0.1 to 1."""
+        return {"scale": rng.uniform(0.1, 1)}
+
+    def act(  # type: ignore[override]
+        self,
+        applied: Applied,
+        model: torch.nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        around: Sequence[Sequence[str]] | None = None,
+        scale: float | None = None,
+    ) -> None:
+        """Makes what the next layer is fed x + scale · block(x), for each layer with an output of its input's shape."""
+        from gradscope.surgery.skips import add_skips
+
+        add_skips(applied, model, around, scale)
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""

@@ -13,6 +13,7 @@ class SynchroniseRanks(Remedy):
     id = "synchronise-ranks"
     title = "Wrap the model in DDP after its weights are final"
     cures = {"unsynchronised-ranks": 1.0}
+    needs_edit = "whether all ranks begin alike is decided where your code wraps the model"
     sources = ("torch.nn.parallel.DistributedDataParallel, broadcast of parameters at construction",)
 
     def why(self, finding: Finding, signals: Signals) -> str:

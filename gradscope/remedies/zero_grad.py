@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from gradscope.errors import NotApplicable
 from gradscope.numerals import number
+from gradscope.patches import Edit, Program
+from gradscope.patches.loop import zero
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
 
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from gradscope.surgery import Applied
+
 
 class ZeroGrad(Remedy):
-    """Clears the gradients that the optimizer has used, so that the next step is made of its own."""
+    """Clears the gradients that the optimizer has used, so that the next step is made of its own.
+
+    Applied, they are set to 0 after each step (LBFGS's before each evaluation too), so that gathering over several
+    backward passes before one step stays as meant. Risks: what another pass leaves behind after the step, a GAN's
+    generator in the discriminator, is not cleared by that; steps that piled-up gradients made long become shorter.
+    """
 
     id = "zero-grad"
     title = "Zero the gradients before each backward pass"
@@ -30,3 +46,17 @@ class ZeroGrad(Remedy):
     def code(self, finding: Finding, signals: Signals) -> str:
         """Code to paste."""
         return "optimizer.zero_grad()  # new\nloss.backward()\noptimizer.step()"
+
+    def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
+        """One line before the backward pass."""
+        return zero(program)
+
+    def act(self, applied: Applied, model: nn.Module, optimizers: list[Optimizer]) -> None:  # type: ignore[override]
+        """Sets the gradients to 0 after each step."""
+        from gradscope.surgery.optimizers import stepping
+        from gradscope.surgery.steps import zero_gradients
+
+        if not optimizers:
+            raise NotApplicable("no optimizer was given whose gradients could be zeroed")
+        zero_gradients(applied, stepping(optimizers))
+        applied.change("the gradients are zeroed after each step")

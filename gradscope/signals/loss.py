@@ -85,3 +85,14 @@ def uniform_gradient(classes: int) -> float:
         0.948683
     """
     return math.sqrt((1 - 1 / classes) ** 2 + (classes - 1) / classes**2)
+
+
+def largest_probability(classes: int, size: float) -> float:
+    """The most that a softmax of K logits of this rms can give to one of them: one above, the others level below.
+
+    Example:
+        >>> round(largest_probability(10, 0.0), 6), round(largest_probability(10, 5.0), 6)
+        (0.1, 0.999999)
+    """
+    others = classes - 1
+    return 1 / (1 + others * math.exp(-size * classes / math.sqrt(others)))

@@ -7,9 +7,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscope.signals.adam import options
 from gradscope.signals.series import Signals
 
 Values = NDArray[np.float64]
+
+# rms(Δw)/rms(w) of the first steps with which 15 trainings (digits; MLPs and a CNN; 100 steps) came furthest: 0.006 to 0.02
+# with SGD, whose momentum only gathers then, and 0.03 to 0.05 with Adam
+_GOOD, _GOOD_ADAM = 0.01, 0.03
+
+
+def good_update(signals: Signals) -> float:
+    """The update ratio that a training does well to begin with, by its optimizer's kind."""
+    return _GOOD if options(signals) is None else _GOOD_ADAM
 
 
 class StepSize:

@@ -1,0 +1,128 @@
+"""Print the smallest change of your own program that does what a suggestion says, as a unified diff; --apply writes it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gradscope.cli._exit_codes import DONE
+from gradscope.cli._output import add_color
+from gradscope.cli._run_folder import location
+from gradscope.cli.explain import unknown
+from gradscope.errors import NoPatch, UnknownId
+
+if TYPE_CHECKING:
+    from gradscope.records import Diagnosis, Finding, Suggestion
+    from gradscope.signals import Signals
+
+HELP = "print, or write, the smallest change of your program that does what a suggestion says"
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the options."""
+    parser.add_argument("path", metavar="RUN", type=location, help="a run, or a folder of runs; a path or a URL")
+    parser.add_argument("finding", metavar="FINDING", help="F1, 1, or the rule's id, e.g. vanishing-gradient")
+    parser.add_argument("--remedy", metavar="ID", help="this suggestion (default: the first that has a patch)")
+    parser.add_argument("--apply", action="store_true", help="write the change, after a backup")
+    add_color(parser)
+
+
+def run(options: Namespace) -> int:
+    """Prints the diff on stdout, or writes it; what it does and why goes to stderr."""
+    from gradscope.diagnosis import diagnose
+    from gradscope.patches import Program
+    from gradscope.patches.write import check, write
+    from gradscope.reports.diff import render
+    from gradscope.reports.look import look_of
+    from gradscope.signals import Signals
+    from gradscope.store import read_run, resolve_run
+
+    recorded = read_run(resolve_run(options.path))
+    signals = Signals(recorded)
+    number, finding = _finding(diagnose(recorded, signals), options.finding)
+    suggestion = _suggestion(finding, signals, options.remedy)
+    print(f"{number} {finding.rule}: {suggestion.location}. {suggestion.why}", file=sys.stderr)
+    if not options.apply:
+        sys.stdout.write(render(suggestion.patch, look_of(sys.stdout, options.color)))
+        return DONE
+    changed = _changed(suggestion, finding, signals)
+    for file, (old, _) in changed.items():
+        check(Path(file), old)  # all of them first: half a change is none
+    program = Program(recorded.info)
+    for file, (old, new) in changed.items():
+        backup = write(Path(file), old, new)
+        print(f"wrote {program.name_of(file)}, the old one is {backup.name}")
+    command = shlex.join(recorded.info.command)
+    again = f"gradscope run {command}" if command else "the training again"
+    print(f"Next: {again}, then gradscope report to see whether {finding.rule} is gone.")
+    return DONE
+
+
+def _finding(diagnosis: Diagnosis, typed: str) -> tuple[str, Finding]:
+    """The finding that was named, with its number.
+
+    Raises:
+        UnknownId: there is none.
+    """
+    findings = diagnosis.findings
+    numbered = {f"F{place}": finding for place, finding in enumerate(findings, 1)}
+    if not numbered:
+        raise UnknownId(f"this run has no findings, so that there is nothing to fix: {diagnosis.headline}")
+    digits = typed.upper().removeprefix("F")
+    for number, finding in numbered.items():
+        if number == f"F{digits}" or finding.rule == typed:
+            return number, finding
+    names = ", ".join(f"{number} {finding.rule}" for number, finding in numbered.items())
+    raise UnknownId(f"this run has no finding {typed}. There are: {names}.")
+
+
+def _suggestion(finding: Finding, signals: Signals, remedy: str | None) -> Suggestion:
+    """The suggestion that was named, or the first with a patch.
+
+    Raises:
+        UnknownId: the finding has no such suggestion.
+        NoPatch: it cannot be written as a change of these lines; says why, and shows the code to paste.
+    """
+    if finding.follows:
+        raise NoPatch(
+            f"{finding.rule} most likely follows from {finding.follows}: fix that one, and this one goes with it."
+        )
+    if not finding.suggestions:
+        raise NoPatch(
+            f"no remedy is known that fits the causes of {finding.rule}. See `gradscope explain {finding.rule}`."
+        )
+    known = {suggestion.remedy: suggestion for suggestion in finding.suggestions}
+    if remedy is not None and remedy not in known:
+        raise UnknownId(unknown("suggestion of this finding", remedy, list(known)))
+    chosen = [known[remedy]] if remedy is not None else list(known.values())
+    for suggestion in chosen:
+        if suggestion.patch:
+            return suggestion
+    reasons = "".join(f"\n  {each.remedy}: {_why_not(each, finding, signals)}" for each in chosen)
+    first = chosen[0]
+    code = "\n".join(f"    {line}" for line in first.code.splitlines())
+    raise NoPatch(f"nobody can say this as a change of your lines:{reasons}\nTo paste, for {first.remedy}:\n{code}")
+
+
+def _why_not(suggestion: Suggestion, finding: Finding, signals: Signals) -> str:
+    from gradscope.catalogue import remedies
+
+    if suggestion.remedy not in remedies():  # two that a trial tried together
+        return "two remedies at once; ask for each of them with --remedy"
+    try:
+        remedies()[suggestion.remedy].patch(finding, signals)
+    except NoPatch as reason:
+        return str(reason)
+    return "the lines are written in a way that was not foreseen"
+
+
+def _changed(suggestion: Suggestion, finding: Finding, signals: Signals) -> dict[str, tuple[str, str]]:
+    """The text of each file before and after."""
+    from gradscope.catalogue import remedies
+    from gradscope.patches import Program
+
+    program = Program(signals.run.info)
+    return program.changed(remedies()[suggestion.remedy].edits(finding, signals, program))
