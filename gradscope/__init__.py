@@ -44,11 +44,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradscope.autowatch import autowatch
     from gradscope.diagnosis import diagnose
     from gradscope.errors import GradScopeError
     from gradscope.records import Cause, Diagnosis, Finding, Run, Suggestion
     from gradscope.scope import Scope, watch
     from gradscope.store import read_run
+    from gradscope.trials import TrialReport, trial
 
 __version__ = "0.1.0"
 
@@ -60,8 +62,11 @@ __all__ = [
     "Run",
     "Scope",
     "Suggestion",
+    "TrialReport",
+    "autowatch",
     "diagnose",
     "read_run",
+    "trial",
     "watch",
 ]
 
@@ -71,10 +76,13 @@ _HOMES = {
     "gradscope.records": ("Cause", "Diagnosis", "Finding", "Run", "Suggestion"),
     "gradscope.scope": ("Scope", "watch"),
     "gradscope.store": ("read_run",),
+    "gradscope.trials": ("TrialReport", "trial"),
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "autowatch":
+        return import_module("gradscope.autowatch")  # the package itself can be called
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(module), name)

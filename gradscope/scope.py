@@ -25,6 +25,7 @@ from gradscope.recorder import Recorder
 from gradscope.recorder.compiled import model_name
 from gradscope.recorder.options import Options
 from gradscope.recorder.parallel import unwrapped
+from gradscope.recorder.places import class_places
 from gradscope.recorder.ranks import Rank, restarted, shared_folder, this_rank
 from gradscope.recorder.resume import take_up
 from gradscope.records import Diagnosis, NotObserved, OptimizerInfo, RunInfo
@@ -213,9 +214,18 @@ def watch(
     _SCOPES[model] = scope
     weakref.finalize(model, recorder.close, "the model is gone")  # also at the interpreter's exit
     if rank.number == 0:
-        _link_latest(folder)
+        link_latest(folder)
         print(f"gradscope: recording to {folder}", file=sys.stderr)
     return scope
+
+
+def open_scopes() -> list[tuple[Scope, set[int]]]:
+    """The scopes that are recording, each with the ids of its model's parameters."""
+    return [
+        (scope, {id(parameter) for parameter in model.parameters()})
+        for model, scope in list(_SCOPES.items())
+        if scope._recorder is not None and scope._recorder.recording
+    ]
 
 
 def _refuse_what_is_not_built(**asked: bool) -> None:
@@ -314,6 +324,7 @@ def _info(
             )
             for optimizer in optimizers
         ),
+        places=class_places(model),
         settings={"every": options.every, "overhead": options.overhead, "exact": options.exact},
         process=os.getpid(),
         rank=rank.number,
@@ -350,7 +361,7 @@ def _new_folder(name: str, rank: Rank) -> Path:
     raise RunExists(f"{stem} and 998 more of its name exist. Give watch() a run_dir.")
 
 
-def _link_latest(folder: Path) -> None:
+def link_latest(folder: Path) -> None:
     """Points `latest`, beside the run, to it; where links cannot be made, there is none."""
     link = folder.parent / "latest"
     try:

@@ -20,6 +20,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TextIO
 
 from gradscope import __version__
 from gradscope.cli._exit_codes import BROKEN_PIPE, INTERNAL_ERROR, INTERRUPTED, USAGE
@@ -84,11 +85,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_strict: list[tuple[TextIO, str]] = []  # the streams, and how they took what their encoding cannot hold
+
+
 def _tolerate_any_text() -> None:
     """Lets both streams spell out what their encoding cannot hold, rather than fail."""
+    _strict.clear()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a stand-in of a notebook or a test
+            _strict.append((stream, stream.errors or "strict"))
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def leave_streams_alone() -> None:
+    """Takes that back: the streams are a program's that we run."""
+    for stream, errors in _strict:
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors=errors)  # type: ignore[attr-defined]
 
 
 def _discard_stdout() -> None:

@@ -64,6 +64,7 @@ class ForwardHooks:
         self._handles = ExitStack()
         self.blind: set[str] = set()  # paths of modules that ran without gradients inside a pass that has them
         self.attached = False
+        self._enter: Callable[..., tuple[Any, ...] | None] = self._before  # guarded, once attached
         self.awake = False  # hooks that stay on for a compiler's sake do nothing between recorded steps
 
     @property
@@ -80,9 +81,17 @@ class ForwardHooks:
         before, after = guard(self._before), guard(self._after)
         if inside_compiled:
             before, after = (torch.compiler.disable(hook) for hook in (before, after))  # type: ignore[no-untyped-call]
+        self._enter = before
         self._handles.callback(register_module_forward_pre_hook(before).remove)
         self._handles.callback(add_forward_hook(after))
         self.attached = True
+
+    def join(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """Begins with a call that was about to run when the hooks were put on: torch will not call them for it.
+
+        Gives what a forward pre-hook does: other arguments, or None.
+        """
+        return self._enter(module, args) if self.attached else None
 
     def wake(self) -> None:
         """Begins to listen, with hooks that are on."""

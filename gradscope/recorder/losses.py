@@ -32,6 +32,7 @@ class LossReader:
         self._handle: Any = None
         self.given = False  # the user hands the loss over: no need to look for it
         self._seen: list[HostNumber] = []
+        self.summed = False  # of a step's losses their sum is its loss: they are all that `backward` was called on
         self._wrong = ""  # what was handed over that is no loss
         self.first_only = False  # an optimizer evaluates a closure: its first loss is the step's
         self.kinds: set[str] = set()  # class names of the loss modules that were seen
@@ -56,8 +57,9 @@ class LossReader:
             self._handle.remove()
             self._handle = None
 
-    def give(self, loss: torch.Tensor) -> None:
+    def give(self, loss: torch.Tensor, summed: bool = False) -> None:
         """Takes a loss that the user handed over; one that no backward can start from is a validation's."""
+        self.summed |= summed
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or not loss.requires_grad:
             self._wrong = _what(loss)
             return
@@ -81,6 +83,8 @@ class LossReader:
     def take(self) -> list[HostNumber]:
         """The step's losses; none when nobody knows which of them to add."""
         seen, self._seen = self._seen, []
+        if self.summed and len(seen) > 1:
+            return [_Sum(seen)]
         return seen if self.given or len(self.kinds) < 2 else []
 
     @property
@@ -108,6 +112,19 @@ class LossReader:
                 self.detach()  # from now on the module's name is all that it could add
         elif output.requires_grad and output.numel() == 1:
             self._take(output)
+
+
+class _Sum(HostNumber):
+    """Several numbers on their way, as their sum."""
+
+    def __init__(self, parts: list[HostNumber]) -> None:
+        self._parts = parts
+
+    def ready(self) -> bool:
+        return all(part.ready() for part in self._parts)
+
+    def value(self) -> float:
+        return sum(part.value() for part in self._parts)
 
 
 def mean(losses: list[HostNumber]) -> float:

@@ -50,6 +50,10 @@ class Recorder:
         options: how to record.
         scaler: the gradient scaler of a mixed precision training.
         first_step: its number; not 0 when a run is resumed.
+
+    Attributes:
+        forward, before_update: the hooks on the model's modules, and that on its optimizers' steps.
+        file: what is known once for the whole run.
     """
 
     def __init__(
@@ -68,8 +72,8 @@ class Recorder:
         self._writer = RunWriter(folder, info, resume=options.resume)
         self._schedule = schedule_for(options.every, options.overhead, folder, info.rank, info.world_size)
         self._exact, self._compiled, self._parallel = options.exact, options.compiled, Parallelism(model, info)
-        self._closed, self._backwards = False, 0
-        self._guard = Guard(lambda: self.recording and not self._file.capturing(self._device), self._fail)
+        self._closed = self._manual_steps = self._owed = False
+        self._guard = Guard(lambda: self.recording and not self.file.capturing(self._device), self._fail)
         self._last_close = time.perf_counter()
         self._device = next(model.parameters()).device.type
         self._table = SiteTable(model, options.include, options.exclude, info.sites)
@@ -79,28 +83,22 @@ class Recorder:
         self._losses = LossReader(criterion, self._guard, self._saw_loss)
         self._paths = LossPaths(self._table, self._losses.kinds, info.loss_path)
         self._take_loss = self._guard(self._losses.give)
-        self._lights, self._light = LightSteps(), False
-        self._may_be_light = (len(optimizers), scaler, info.world_size, self._device) == (1, None, 1, "cpu")
-        self._may_be_light &= not options.locate
+        self._lights, self._light, self._backwards = LightSteps(), False, 0
+        few = len(optimizers), scaler, info.world_size, self._device, options.locate
+        self._may_be_light = few == (1, None, 1, "cpu", False)
         self._backward = BackwardHooks(self._parameters, self._backward_ended, self._zeroed, self._guard)
         self._topology = Topology(self._table, self._backward.listen_at_port, info)
         odd, heard = Oddities(self._table, model, self._optimizers, info), self._backward.listen
-        self._forward = ForwardHooks(self._table, self._began, self._again, self._forward_ended, heard, odd)
-        self._paths.watcher = id(self._forward)
-        sources = Sources(
-            self._table, self._topology, self._forward, self._losses, self._scale, self._parallel, self._paths
-        )
-        self._file = RunFile(info, self._writer, sources, options.compiled)
-        self._file.step = self._first_step = first_step
-        self._delivery = Delivery(self._writer, self._file.write_if_changed, self._schedule)
-        self._optimizer_handles: list[Any] = []
-        for optimizer in optimizers:
-            self._optimizer_handles += [
-                optimizer.register_step_pre_hook(self._guard(self._before_update)),
-                optimizer.register_step_post_hook(self._guard(self._after_update)),
-            ]
-        self._manual_steps = self._owed = False
-        located = self._guard(lambda data: self._writer.write_event(self._file.step, "located", data))
+        self.forward = ForwardHooks(self._table, self._began, self._again, self._forward_ended, heard, odd)
+        self._paths.watcher = id(self.forward)
+        parts = self._table, self._topology, self.forward, self._losses, self._scale, self._parallel, self._paths
+        self.file = RunFile(info, self._writer, Sources(*parts), options.compiled)
+        self.file.step = self._first_step = first_step
+        self._delivery = Delivery(self._writer, self.file.write_if_changed, self._schedule)
+        self.before_update, after = self._guard(self._before_update), self._guard(self._after_update)
+        self._optimizer_handles: list[Any] = [each.register_step_pre_hook(self.before_update) for each in optimizers]
+        self._optimizer_handles += [each.register_step_post_hook(after) for each in optimizers]
+        located = self._guard(lambda data: self._writer.write_event(self.file.step, "located", data))
         self._locator = Locator(model, scaler, self._guard, lambda: self.recording, located)
         if options.locate:
             self._locator.attach(optimizers)
@@ -113,16 +111,16 @@ class Recorder:
     @property
     def failure(self) -> str | None:
         """Why recording stopped; None while it goes on."""
-        return self._file.failure
+        return self.file.failure
 
     @property
     def recording(self) -> bool:
         """Whether anything is still being recorded."""
-        return not self._closed and self._file.failure is None and forks() == self._forks
+        return not self._closed and self.file.failure is None and forks() == self._forks
 
-    def loss(self, loss: torch.Tensor) -> None:
-        """Takes the loss of a forward pass."""
-        self._take_loss(loss)
+    def loss(self, loss: torch.Tensor, summed: bool = False) -> None:
+        """Takes the loss of a forward pass; `summed`: a step's loss is the sum of what it is given, not the mean."""
+        self._take_loss(loss, summed)
 
     def pause(self, paused: bool) -> None:
         """Sees nothing until it is unpaused."""
@@ -130,7 +128,7 @@ class Recorder:
 
     def log(self, name: str, value: float) -> None:
         """Writes a value of the user's down."""
-        self._guard(self._writer.write_event)(self._file.step, "value", {"name": name, "value": value})
+        self._guard(self._writer.write_event)(self.file.step, "value", {"name": name, "value": value})
 
     def step(self) -> None:
         """Closes the step, in loops without an optimizer."""
@@ -143,7 +141,7 @@ class Recorder:
         def write() -> None:
             self._end_light()
             self._delivery.flush(wait=True)
-            self._file.write()
+            self.file.write()
 
         self._guard(write)()
 
@@ -151,7 +149,7 @@ class Recorder:
         """Ends the run: takes every hook off and writes what is left."""
         if self._closed or forks() != self._forks:
             return
-        if self._backwards and (not self._optimizers or self._file.step == self._first_step):  # nobody ever stepped
+        if self._backwards and (not self._optimizers or self.file.step == self._first_step):  # nobody ever stepped
             if self._optimizers:
                 self._backwards = self._backward.passes
             self._guard(self._close_step)()
@@ -162,9 +160,9 @@ class Recorder:
         if self.failure is None:
             try:
                 self._delivery.flush(wait=True)
-                self._file.end(reason)
+                self.file.end(reason)
             except Exception as error:  # a full disk, say: the training must end as it would have
-                self._file.fail(error)
+                self.file.fail(error)
         self._writer.close()
 
     # steps
@@ -183,21 +181,21 @@ class Recorder:
     def _arm(self, late: bool = False) -> None:
         """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
         self._reset_step()
-        wanted = (self._schedule.wants(self._file.step) or self._owed) and not self._parallel.blind_to_parameters
-        self._armed = wanted and (self._forward.awake or not late)
+        wanted = (self._schedule.wants(self.file.step) or self._owed) and not self._parallel.blind_to_parameters
+        self._armed = wanted and (self.forward.awake or not late)
         self._owed = wanted and not self._armed  # by the step whose forward is seen next
         self._light = self._may_be_light and not wanted and self._schedule.hurried
         self._norm_wanted = not self._armed and self._schedule.wants_norm()
         self._losses.attach()
         stays = self._compiled == "full" or compiler_in_use()
-        if not self._forward.attached and (wanted or stays):
-            self._forward.attach(self._guard, self._compiled == "full")
+        if not self.forward.attached and (wanted or stays):
+            self.forward.attach(self._guard, self._compiled == "full")
         if wanted:
-            self._forward.wake()
+            self.forward.wake()
         elif stays:
-            self._forward.stop()
+            self.forward.stop()
         else:
-            self._forward.detach()
+            self.forward.detach()
 
     def _began(self, module: nn.Module) -> Collector | None:
         if self._in_closure and self._evaluated:
@@ -210,7 +208,7 @@ class Recorder:
         if not self._armed or self._parallel.look():
             return None
         self._backward.forget_unfinished()
-        self._file.never_seen = False
+        self.file.never_seen = False
         self._training_mode = module.training
         self._scale.forward(self._device)
         return self._begin()
@@ -238,12 +236,12 @@ class Recorder:
         self._scale.mark()
         if self._collector is not None:
             self._backward.listen_at_loss(loss, self._scale.at_loss)
-            self._paths.see(loss, self._collector, self._forward.running, self._losses.given)
+            self._paths.see(loss, self._collector, self.forward.running, self._losses.given)
 
     def _again(self) -> Collector | None:
         """The collector for what is recomputed in a backward pass of the running step."""
         if self._armed:
-            self._file.never_seen = False
+            self.file.never_seen = False
             self._begin()
             self._backward.open()
         return self._collector
@@ -254,12 +252,13 @@ class Recorder:
         self._paths.look_again(self._collector)
         self._passes.append(forward)
         if len(self._passes) == MOST_PASSES:  # a step that never closes must not take all memory
-            self._file.crowded, self._armed, self._collector, self._passes = True, False, None, []
-            for part in (self._forward, self._backward, self._parameters):
+            self.file.crowded, self._armed, self._collector, self._passes = True, False, None, []
+            for part in (self.forward, self._backward, self._parameters):
                 part.stop()
 
     def _backward_ended(self) -> None:
         self._backwards += 1
+        self.file.called("backward")
         self._scale.mark()
         self._evaluated = self._in_closure
         self._losses_before_backward = len(self._losses)
@@ -267,7 +266,7 @@ class Recorder:
         if self._collector is not None:
             self._scale.backward()
             self._parameters.read_gradients(self._collector)
-            self._forward.closer.read_gradients(self._collector)
+            self.forward.closer.read_gradients(self._collector)
 
     def _zeroed(self) -> None:
         """What came before gradients were zeroed without a step is no part of the step (a GAN's other pass)."""
@@ -286,6 +285,7 @@ class Recorder:
                 self._take_norm(optimizer)
             return
         collector = self._begin()
+        self.file.called("step", optimizer)
         if closure is not None:
             self._parameters.read_weights(collector, optimizer)
             return
@@ -323,9 +323,9 @@ class Recorder:
         """Notes a step; at times, and when its loss raises an alarm, everything that was noted is written."""
         now, losses = time.perf_counter(), self._losses.take()
         seconds, self._last_close = now - self._last_close, now
-        due = self._lights.note(self._file.step, now, seconds, losses, learning_rates(self._optimizers))
-        self._file.step, self._norm_wanted = self._file.step + 1, False
-        due |= self._schedule.is_milestone(self._file.step)
+        due = self._lights.note(self.file.step, now, seconds, losses, learning_rates(self._optimizers))
+        self.file.step, self._norm_wanted = self.file.step + 1, False
+        due |= self._schedule.is_milestone(self.file.step)
         if due or (losses and losses[-1].ready() and self._schedule.saw_loss(losses[-1].value())):
             self._end_light()
 
@@ -350,7 +350,7 @@ class Recorder:
         entered = time.perf_counter()
         trained = [forward for forward in self._passes if forward.trained]
         facts = {
-            "step": self._file.step,
+            "step": self.file.step,
             "time": time.time(),
             "forwards": sum(not forward.again for forward in trained) or bool(trained),
             "backwards": self._backwards,
@@ -364,7 +364,7 @@ class Recorder:
         recorded = self._collector is not None and self._parameters.has_gradients
         if self._collector is not None and recorded:
             self._scale.closed()
-            parts = self._parameters, self._backward, self._topology, self._table, self._paths, self._forward.closer
+            parts = self._parameters, self._backward, self._topology, self._table, self._paths, self.forward.closer
             gather(step, trained, self._collector, *parts)
         facts["recorded"] = recorded
         self._backward.stop()
@@ -378,21 +378,21 @@ class Recorder:
         # writing is part of the price, and lands in the next step's time
         self._schedule.spent(seconds, ours, recorded, self._norm_seconds)
         self._guard.spent, self._last_close = entered - now, now  # the guard adds all of this function's time
-        self._file.step += 1
+        self.file.step += 1
         self._arm(late)
 
     def _fail(self, error: Exception) -> None:
-        self._file.fail(error)
+        self.file.fail(error)
         self._take_off()
         try:
-            self._file.stop()
+            self.file.stop()
         except Exception:  # the disk may be what failed; `failure` is in the diagnosis all the same
             return
 
     def _take_off(self) -> None:
         """Removes every hook."""
         self._locator.detach()
-        self._forward.detach()
+        self.forward.detach()
         self._backward.stop()
         self._parameters.stop()
         self._losses.detach()

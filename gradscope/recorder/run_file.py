@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -13,10 +13,11 @@ from gradscope.recorder.forward import ForwardHooks
 from gradscope.recorder.loss_paths import LossPaths
 from gradscope.recorder.losses import LossReader
 from gradscope.recorder.parallel import Parallelism
+from gradscope.recorder.places import What, here, sources
 from gradscope.recorder.scaling import LossScale
 from gradscope.recorder.sites import SiteTable
 from gradscope.recorder.topology import Topology
-from gradscope.records import NotObserved, RunInfo
+from gradscope.records import NotObserved, Place, RunInfo
 from gradscope.store import RunWriter
 
 
@@ -45,16 +46,19 @@ class RunFile:
         step: the running step.
         never_seen: whether no forward pass was seen in any recorded step.
         failure: why recording stopped; None while it goes on.
+        info: what is known so far.
         crowded: whether a step held more forward passes than are recorded.
     """
 
     def __init__(self, info: RunInfo, writer: RunWriter, sources: Sources, mode: compiled.Mode) -> None:
-        self._info, self._writer, self._sources, self._mode = info, writer, sources, mode
+        self.info, self._writer, self._sources, self._mode = info, writer, sources, mode
         self.step = 0
         self.never_seen = True
         self.failure: str | None = None
         self._captured = False
         self.crowded = False
+        self._called: set[tuple[str, int]] = set()
+        self.know(*info.places)
 
     def capturing(self, device: str) -> bool:
         """Whether a CUDA graph is being captured: what we queued now would become part of it."""
@@ -77,6 +81,19 @@ class RunFile:
         self._writer.write_event(self.step, "warning", {"text": f"recording stopped: {self.failure}"})
         self.write("stopped")
 
+    def know(self, *places: Place | None, **facts: Any) -> None:
+        """Learns lines of the user's program, and other facts: fields of `RunInfo`."""
+        known = tuple(dict.fromkeys([*self.info.places, *(place for place in places if place is not None)]))
+        self.info = replace(self.info, places=known, sources=sources(known), **facts)
+        self._sources.table.changed = True
+
+    def called(self, what: What, optimizer: torch.optim.Optimizer | None = None, place: Place | None = None) -> None:
+        """Learns, the first time, the line of the user's program that is calling, if it is not `place`."""
+        key = what, id(optimizer)
+        if key not in self._called:
+            self._called.add(key)
+            self.know(place or here(what, "" if optimizer is None else type(optimizer).__name__))
+
     def write_if_changed(self) -> None:
         """Writes when there are sites that are not on disk yet."""
         if self._sources.table.changed:
@@ -87,8 +104,8 @@ class RunFile:
         table = self._sources.table
         table.order_parameters()
         table.changed = False
-        self._info = replace(
-            self._info,
+        self.info = replace(
+            self.info,
             sites=tuple(table.sites),
             links=tuple(self._sources.topology.links),
             heads=self._sources.topology.heads,
@@ -100,7 +117,7 @@ class RunFile:
             state=state,
             ended=ended,
         )
-        self._writer.write_info(self._info)
+        self._writer.write_info(self.info)
 
     def not_observed(self) -> list[NotObserved]:
         """What could not be seen so far, and why."""
