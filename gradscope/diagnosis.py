@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from gradscope.catalogue import remedies, rules
 from gradscope.records import SEVERITIES, Check, Diagnosis, Finding, NotObserved, Run, Suggestion, VerdictName
 from gradscope.signals import Signals
 
 MOST_SUGGESTIONS = 4
+_BY_EFFECT = ("helped", "partly", "estimate", "unknown", "failed")
 FIRST_VERDICT = 3  # recorded steps from which health can be said: by then the rules about initialization have spoken
 
 _STEP_TOO_LARGE = ("learning-rate-too-high", "gradient-spike")
@@ -149,10 +152,42 @@ def _first_cause(finding: Finding) -> str:
 
 
 def _suggestions(finding: Finding, signals: Signals) -> tuple[Suggestion, ...]:
-    """The remedies that fit the finding's causes, best first."""
+    """The remedies that fit the finding's causes, best first: what trials of this run measured counts for more."""
     fitting = [(remedy.suits(finding), remedy) for remedy in remedies().values() if remedy.possible(signals)]
     best = sorted((pair for pair in fitting if pair[0] > 0.05), key=lambda pair: -pair[0])
-    return tuple(remedy.advice(finding, signals) for _, remedy in best[:MOST_SUGGESTIONS])
+    tried = _trials(finding.rule, signals)
+    chosen = {remedy.id: remedy.advice(finding, signals) for _, remedy in best[:MOST_SUGGESTIONS]}
+    for names, trial in tried.items():
+        if known := [remedies()[name].advice(finding, signals) for name in names if name in remedies()]:
+            one = chosen.get(names[0], known[0]) if len(names) == 1 else _together(known)
+            chosen[one.remedy] = replace(one, trial=dict(trial))
+    return tuple(sorted(chosen.values(), key=_by_effect))  # stable: estimates stay as they are
+
+
+def _trials(rule: str, signals: Signals) -> dict[tuple[str, ...], Mapping[str, Any]]:
+    """What trials of this run measured against a rule's finding, by the remedies: the newest of each."""
+    told = [event.data for event in signals.run.events if event.kind == "trial" and event.data.get("rule") == rule]
+    return {tuple(each.get("remedies", ())): each for each in told}
+
+
+def _together(parts: list[Suggestion]) -> Suggestion:
+    """Remedies that were tried at once, as one suggestion."""
+    return Suggestion(
+        " + ".join(part.remedy for part in parts),
+        ", and: ".join(part.title for part in parts),
+        "Neither was enough alone, so both were tried at once.",
+        "\n\n".join(part.code for part in parts if part.code),
+    )
+
+
+def _by_effect(suggestion: Suggestion) -> tuple[int, float, float]:
+    """Orders suggestions: measured to help, by how much; then estimates; then what did not help."""
+    if suggestion.trial is None:
+        return _BY_EFFECT.index("estimate"), 0.0, 0.0
+    effect, gone = suggestion.trial.get("effect"), suggestion.trial.get("gone")
+    better = (suggestion.trial.get("against_no_change") or {}).get("median")
+    place = _BY_EFFECT.index(effect if effect in _BY_EFFECT else "unknown")
+    return place, -float(gone or 0), 0.0 if better is None else float(better)
 
 
 def _verdict(findings: list[Finding], signals: Signals) -> VerdictName:

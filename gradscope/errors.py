@@ -18,7 +18,7 @@
     │   └── FileChanged             the file is no longer as it was when it was run
     ├── ProgramError            a program cannot be run under observation, or tried
     │   ├── ProgramNotFound         there is no such script or module
-    │   └── NothingToTry            the training is healthy, or no suggestion can act from outside
+    │   └── NothingToTry            no program is named, or no suggestion can act from outside
     ├── CatalogueError          two rules or remedies share one id
     ├── UnknownId               no rule or demo has this id
     ├── ReportNotWritable       the report's file cannot be written
@@ -107,7 +107,7 @@ class ProgramNotFound(ProgramError, FileNotFoundError):
 
 
 class NothingToTry(ProgramError):
-    """The training is healthy, or no suggestion can act from outside."""
+    """No program is named, or no suggestion can act from outside."""
 
 
 class CatalogueError(GradScopeError):

@@ -149,7 +149,9 @@ def _finding(position: int, finding: Finding) -> Document:
                 "why": suggestion.why,
                 "code": suggestion.code,
                 "location": suggestion.location or "",
+                "patch": suggestion.patch,
                 "basis": "estimate" if suggestion.trial is None else "measured",
+                "effect": str((suggestion.trial or {}).get("effect", "")),
                 "trial": encode(suggestion.trial or {}),
             }
             for suggestion in finding.suggestions

@@ -36,7 +36,7 @@ def render(document: Document, look: Look | None = None) -> str:
     """
     look = look or Look()
     page = _Page(document, look)
-    return _print(Group(*_apart([list(section()) for section in page.sections])), look)
+    return printed(Group(*_apart([list(section()) for section in page.sections])), look)
 
 
 def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Look) -> str:
@@ -47,10 +47,11 @@ def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Lo
     table.add_column(columns[-1], overflow="fold")
     for row in rows:
         table.add_row(*(Text(text if look.unicode else words.ascii_only(text)) for text in row))
-    return _print(table, look)
+    return printed(table, look)
 
 
-def _print(content: RenderableType, look: Look) -> str:
+def printed(content: RenderableType, look: Look) -> str:
+    """What rich would print, as text for a stream of this look."""
     stream = io.StringIO()
     console = Console(
         file=stream,
@@ -211,14 +212,16 @@ class _Page:
         return Text.assemble(self._say(f"{grade} {cause['id']} ({share}): ", "dim"), self._say(cause["explanation"]))
 
     def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
-        measured = suggestion["basis"] == "measured"
-        basis = self._say(f"[{suggestion['basis']}]", "green" if measured else "dim")
+        basis = self._say(f"[{suggestion['basis']}]", "green" if suggestion["basis"] == "measured" else "dim")
+        if suggestion["effect"] == "failed":
+            basis = self._say(f"[{words.tried(suggestion['effect'])}]", "red")
         title = Text.assemble(self._say(f"{position}. {suggestion['title']} ", "bold"), basis)
         lines = [title, self._say(suggestion["why"])]
         if outcome := suggestion["trial"].get("outcome"):
-            lines.append(self._say(str(outcome)))
+            style = words.EFFECTS[suggestion["effect"]][2] if suggestion["effect"] in words.EFFECTS else ""
+            lines.append(self._say(f"{words.tried(suggestion['effect'])}: {outcome}", style))
         if suggestion["location"]:
-            lines.append(self._say(f"at {suggestion['location']}", "dim"))
+            lines.append(self._say(f"at {suggestion['location']}; `gradscope fix` shows it as a diff", "dim"))
         yield from self._labelled("try" if position == 1 else "", *lines)
         if suggestion["code"]:
             code = self._say(suggestion["code"].expandtabs(4).strip("\n"), "cyan", keep="\n")

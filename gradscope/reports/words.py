@@ -27,6 +27,26 @@ SHAPES: dict[Severity | None, tuple[str, str]] = {
     "note": ("●", "[i]"),
     None: ("✓", "[ok]"),
 }
+# What a trial said of a cure: shape, words, colour.
+EFFECTS: dict[str, tuple[str, str, str]] = {
+    "helped": ("✓", "helped", "green"),
+    "partly": ("◐", "helped in part", "yellow"),
+    "failed": ("✗", "did not help", "red"),
+    "unknown": ("○", "not finished", "dim"),
+}
+
+
+def tried(effect: str) -> str:
+    """What a trial's outcome begins with.
+
+    Example:
+        >>> tried("helped"), tried("failed")
+        ('measured on this training', 'tried, did not help')
+    """
+    said = {"failed": "tried, did not help", "partly": "measured on this training, helped in part"}
+    return said.get(effect, "measured on this training")
+
+
 _ASCII = str.maketrans(
     {
         "…": "...",
@@ -53,6 +73,9 @@ _ASCII = str.maketrans(
         "’": "'",
         "\N{NO-BREAK SPACE}": " ",
         **dict(SHAPES.values()),
+        "◐": "[part]",
+        "✗": "[no]",
+        "○": "[?]",
     }
 )
 
@@ -75,6 +98,16 @@ def count(amount: int, noun: str) -> str:
         ('1 error', '2 errors')
     """
     return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+
+
+def sentence(text: str) -> str:
+    """A text with a capital and a full stop.
+
+    Example:
+        >>> sentence("sickness gone in 5 of 5")
+        'Sickness gone in 5 of 5.'
+    """
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def harmless(text: str, keep: str = "") -> str:

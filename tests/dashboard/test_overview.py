@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dash import Patch
 from dash.exceptions import PreventUpdate
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.app import assets_folder, create_app
+from gradscope.dashboard.figures.trial_curves import draw_trial_curves, trial_curves_data
 from gradscope.dashboard.pages.overview_callbacks import clicked_cell, drawer_content, move, open_address, refresh, tick
 from gradscope.dashboard.pages.overview_wiring import DRAWN
 from gradscope.dashboard.parts.chip import chip_text
@@ -177,7 +179,41 @@ def test_a_findings_drawer_holds_all_of_it() -> None:
 def test_only_a_trial_makes_a_suggestion_measured() -> None:
     """Without a record of a trial it is an estimate."""
     assert effect_tag(SUGGESTION).children == "estimate"
-    assert effect_tag(dataclasses.replace(SUGGESTION, trial={"p": 0.03})).children == "✓ measured"
+    assert effect_tag(dataclasses.replace(SUGGESTION, trial={"p": 0.03})).children == "✓ measured on this training"
+
+
+def test_the_drawer_says_what_a_trial_measured_and_what_failed() -> None:
+    """The outcome's sentence, its numbers and the command that measures them again; a failure is said as one."""
+    trial = {
+        "effect": "helped",
+        "outcome": "gone in 5 of 5",
+        "gone": 5,
+        "loss": 0.41,
+        "p_random": None,
+        "command": "x y",
+    }
+    helped = dataclasses.replace(SUGGESTION, trial=trial)
+    said = words(finding_body(dataclasses.replace(FINDING, suggestions=(helped,)), SICK, 7))
+    for text in ("✓ measured on this training", "gone in 5 of 5", "Loss with it", "0.410", "Measure again: ", "x y"):
+        assert text in said
+    failed = dataclasses.replace(SUGGESTION, trial={**trial, "effect": "failed"})
+    assert effect_tag(failed).children == "✗ tried, did not help"
+    said = words(finding_body(dataclasses.replace(FINDING, suggestions=(failed,)), SICK, 7))
+    assert "Tried, did not help: " in said
+    assert "Solid: with it" not in said
+
+
+def test_a_trials_curves_are_drawn_beside_their_controls() -> None:
+    """In decades where all losses are positive; a gap where one is not finite; the cure on top; nothing without any."""
+    kept = {"batch-norm": [10.0, 1.0], "no change": [10.0, 100.0, None], "random change": [1000.0, 10.0]}
+    curves = trial_curves_data({"curves": kept})
+    assert [curve.name for curve in curves] == ["no change", "random change", "batch-norm"]
+    np.testing.assert_equal([curve.values.tolist() for curve in curves], [[1, 2, float("nan")], [3, 1], [1, 0]])
+    assert [bool(curve.dashes) for curve in curves] == [True, True, False]
+    assert (draw_trial_curves(curves) or "").startswith("data:image/svg+xml;base64,")
+    assert draw_trial_curves(trial_curves_data({"p": 0.03})) is None
+    raw = trial_curves_data({"curves": {"no change": [-1.0, 1.0]}})
+    np.testing.assert_equal(raw[0].values, [-1.0, 1.0])
 
 
 def test_a_layers_numbers_are_those_of_its_step() -> None:

@@ -8,12 +8,25 @@ import dash_mantine_components as dmc
 from dash import html
 from dash.development.base_component import Component
 
+from gradscope.dashboard.figures.trial_curves import LEGEND, draw_trial_curves, trial_curves_data
 from gradscope.dashboard.parts.tag import effect_tag, severity_tag
 from gradscope.dashboard.wording import ABSENT, number, percent, when
 from gradscope.numerals import limit
 from gradscope.records import Cause, Diagnosis, Evidence, Finding, Suggestion
+from gradscope.reports.words import tried
 
 _MOST_LAYERS = 12
+_TRIAL_ROWS = {
+    "gone": "Seeds in which the sickness is gone",
+    "seeds": "Seeds",
+    "steps": "Steps",
+    "loss": "Loss with it",
+    "no_change": "Loss without a change",
+    "random": "Loss with a random change",
+    "p_no_change": "p, against no change",
+    "p_random": "p, against a random change",
+    "step_time": "Time of a step, against no change",
+}
 
 
 def find(diagnosis: Diagnosis, number_: str) -> Finding | None:
@@ -109,13 +122,23 @@ def _suggestion(item: Suggestion) -> list[Component]:
 
 
 def _trial(trial: dict[str, Any]) -> Component:
-    """What the trial measured, as it is on record."""
+    """What the trial measured: the sentence, the numbers, and the command that measures them again."""
+    effect, outcome = str(trial.get("effect", "")), str(trial.get("outcome", ""))
     rows = [
-        html.Tr([html.Th(name.replace("_", " "), scope="row"), html.Td(_plain(value), className="value")])
-        for name, value in trial.items()
-        if isinstance(value, str | int | float)
+        html.Tr([html.Th(label, scope="row"), html.Td(_plain(trial[name]), className="value")])
+        for name, label in _TRIAL_ROWS.items()
+        if isinstance(trial.get(name), str | int | float)
     ]
-    return html.Div(html.Table(html.Tbody(rows), className="table"), className="table-frame")
+    parts: list[Component] = [
+        html.P([html.Strong(f"{tried(effect).capitalize()}: "), outcome], className="trial-outcome"),
+        html.Div(html.Table(html.Tbody(rows), className="table"), className="table-frame"),
+    ]
+    if image := draw_trial_curves(trial_curves_data(trial)):
+        parts.append(html.P(html.Img(src=image, alt=LEGEND)))
+        parts.append(html.P(LEGEND, className="dimmed"))
+    if command := trial.get("command"):
+        parts.append(html.P(["Measure again: ", html.Span(str(command), className="mono")], className="dimmed"))
+    return html.Div(parts)
 
 
 def _plain(value: str | int | float) -> str:

@@ -1,0 +1,80 @@
+"""Try the suggested cures on the training itself, beside no change and a random change, and rank them by effect."""
+
+from __future__ import annotations
+
+import sys
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
+
+from gradscope.cli._exit_codes import DONE, INTERRUPTED
+from gradscope.cli._output import add_color
+
+HELP = "try the suggested cures, with controls, and rank them by measured effect"
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Adds the options; what comes behind the script is the script's."""
+    parser.allow_abbrev = False  # the script's own options may begin like ours
+    parser.epilog = (
+        "Each run is a process of its own, stopped after --steps optimizer steps. What comes behind the script belongs to "
+        "it, and what it writes to disk each run writes. The outcomes are stored with the run of seed 0 without a change."
+    )
+    parser.usage = "%(prog)s [options] SCRIPT [ARGUMENT ...]\n       %(prog)s [options] -m MODULE [ARGUMENT ...]"
+    parser.add_argument(
+        "--steps", metavar="N", type=int, default=100, help="optimizer steps of each run (default: 100)"
+    )
+    parser.add_argument("--seeds", metavar="K", type=int, default=5, help="matched seeds (default: 5, at most 20)")
+    parser.add_argument("--remedy", metavar="ID", action="append", default=[], help="try this one; may be repeated")
+    parser.add_argument("--jobs", metavar="J", type=int, help="runs at once (default: half the cores; 1 on a GPU)")
+    parser.add_argument("--on", metavar="ray[://HOST:PORT]", type=_engine, help="run on Ray, here or on a cluster")
+    parser.add_argument(
+        "--time-limit", metavar="SECONDS", type=float, help="of one run (default: 10 times the first run's, and 60)"
+    )
+    parser.add_argument(
+        "--memory-limit", metavar="MIB", type=int, help="of one run (default: its share of what is free)"
+    )
+    parser.add_argument(
+        "--run", metavar="RUN", dest="recorded", help="take the cures from this run, and store them there"
+    )
+    parser.add_argument("-f", "--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
+    add_color(parser)
+    parser.add_argument(
+        "-m", dest="module", metavar="MODULE", nargs=REMAINDER, help="try a module, as python -m runs it"
+    )
+    parser.add_argument("program", metavar="SCRIPT", nargs=REMAINDER, help="the script, and what it is given")
+
+
+def _engine(text: str) -> str:
+    if text != "ray" and not text.startswith("ray://"):
+        raise ArgumentTypeError(f"expected ray or ray://HOST:PORT, got {text}")
+    return text
+
+
+def run(options: Namespace) -> int:
+    """Prints the outcomes. That no cure helped does not change the exit code: a trial that ended is a success."""
+    from gradscope.reports import json_text, trial
+    from gradscope.reports.look import look_of
+    from gradscope.trials import try_program
+    from gradscope.trials.experiment import Options
+
+    words = ["-m", *options.module] if options.module is not None else options.program
+    report = try_program(
+        words[1:] if words[:1] == ["--"] else words,
+        Options(
+            steps=options.steps,
+            seeds=options.seeds,
+            remedies=tuple(options.remedy),
+            jobs=options.jobs,
+            time_limit=options.time_limit,
+            memory_limit=options.memory_limit and options.memory_limit * 2**20,
+            run=options.recorded,
+            on=options.on,
+        ),
+    )
+    content = report.to_document()
+    text = (
+        json_text.render(content)
+        if options.format == "json"
+        else trial.render(content, look_of(sys.stdout, options.color))
+    )
+    sys.stdout.write(text)
+    return INTERRUPTED if report.interrupted else DONE
