@@ -18,6 +18,7 @@ from gradscope.records import Finding, Run
 from gradscope.signals import Signals
 from gradscope.signals.adam import below_eps, largest_update, lone_spike, noise_update, normalised_rms
 from gradscope.signals.curvature import Curvature
+from gradscope.signals.decay import decay as measure_decay
 from tests.trainings import Recurrent, ResNet, Training, Transformer, adam, digits, he, mlp, sgd, xavier
 
 Gradient = Callable[[int], torch.Tensor]
@@ -612,3 +613,53 @@ def test_spikes_that_cost_what_was_learned_are_found(every: int | str, times: in
     for finding in findings:
         assert finding.causes[0].id == "no-clipping"
         assert 145 <= finding.first_step <= 155
+
+
+# weight decay
+
+
+@pytest.mark.parametrize("by", ["optimizer", "loss"])
+@pytest.mark.parametrize("strength", [0.4, 5e-4])
+def test_a_decay_that_holds_the_weights_small_is_found(by: str, strength: float, tmp_path: Path) -> None:
+    """Where weights shrink and the loss stays high a decay is blamed, SGD's or the loss's own; a usual one is not."""
+    torch.manual_seed(0)
+    model, (images, labels) = mlp(2, nn.ReLU, he), digits()
+    decay = strength if by == "optimizer" else 0.0
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=decay)
+    with gradscope.watch(model, optimizer, run_dir=tmp_path) as scope:
+        for _ in range(250):
+            chosen = torch.randint(0, len(images), (64,))
+            optimizer.zero_grad()
+            loss = nn.CrossEntropyLoss()(model(images[chosen]), labels[chosen])
+            if by == "loss":
+                loss = loss + strength / 2 * sum(each.square().sum() for each in model.parameters())
+            scope.loss(loss).backward()
+            optimizer.step()
+    run = gradscope.read_run(tmp_path)
+    findings = found(run, "loss-stalled")
+    assert len(findings) == (strength > 0.1)
+    for finding in findings:
+        assert finding.causes[0].id == "regularization-too-strong"
+    if strength > 0.1:
+        measured = measure_decay(Signals(run))
+        assert measured is not None
+        assert measured.by == by
+        assert measured.strength == pytest.approx(strength, rel=0.1)
+
+
+def test_decay_beside_what_the_data_do(tmp_path: Path) -> None:
+    """16 weights of 1 at λ = 0.1 are pulled as hard as gradients of ±0.1 push: a share of one half, λ/2 · 16 of penalty."""
+    model = nn.Linear(16, 1, bias=False)
+    nn.init.ones_(model.weight)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-9, weight_decay=0.1)
+    with gradscope.watch(model, optimizer, run_dir=tmp_path, every=1) as scope:
+        for _ in range(4):
+            optimizer.zero_grad()
+            scope.loss(model(torch.tensor([0.1, -0.1]).repeat(8)[None]).sum()).backward()
+            optimizer.step()
+    measured = measure_decay(Signals(gradscope.read_run(tmp_path)))
+    assert measured is not None
+    assert (measured.by, measured.strength) == ("optimizer", 0.1)
+    assert measured.share == pytest.approx(0.5)
+    assert measured.left == pytest.approx(1.0)
+    assert measured.penalty == pytest.approx(0.1 / 2 * 16)

@@ -30,7 +30,7 @@ CAUSES = [
     *("gradient-not-zeroed", "unscaled-input", "unscaled-target", "loss-mismatch", "output-activation"),
     *("loss-reduction", "norm-at-init", "no-clipping", "precision", "detached", "frozen", "not-in-optimizer"),
     *("dead-path", "weight-growth", "post-norm-without-warmup", "attention-logit-growth"),
-    "unsynchronised-ranks",
+    *("unsynchronised-ranks", "regularization-too-strong"),
 ]
 HEADINGS = ("Why it hurts:", "When it is harmless:", "How it is measured:", "What to do:")
 

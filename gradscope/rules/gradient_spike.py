@@ -44,7 +44,8 @@ class GradientSpike(Rule):
 
     How it is measured: five losses in a row lie above the median of the forty before by a tenth of the start's and by
     ten times their own spread, and the gradient norm near it is ten times the run's median so far, or the rms of g/√v with
-    Adam's v of before the step is 2.3 or more. It counts when it comes again and again, or is not made good.
+    Adam's v of before the step is 2.3 or more. It counts when it comes again and again, or when forty steps later half of
+    the rise, or of all that there was to learn, is still to be made good.
 
     What to do: clip the gradient norm to the run's own median, lower the learning rate or β2, warm up.
     """
@@ -66,6 +67,11 @@ class GradientSpike(Rule):
         "a tenth of what there was to learn; five steps in a row lay so high in none of 153 healthy runs",
     )
     often = Threshold(3, "spikes", "one or two that are made good are no sickness")
+    fed = Threshold(
+        5.0,
+        "rms of the inputs near the spike over the run's median, a factor",
+        "batches of standardised data differ by a few percent, images by a factor of 2",
+    )
     sources = (
         "Wortsman et al. 2023, Stable and low-precision training (arXiv:2304.13013): RMS spikes come 1 to 8 steps ahead",
         "Takase et al. 2023, Spike no more (arXiv:2312.16903)",
@@ -92,7 +98,7 @@ class GradientSpike(Rule):
             evidence.append(Evidence(name, worst.stale, "", self.stale.value, "about 1"))
         ahead = f"; rms(g/√v) was {number(worst.stale)} {worst.lead} steps ahead" if math.isfinite(worst.stale) else ""
         count = f"{len(spikes)} spikes" if len(spikes) > 1 else "a spike"
-        end = "" if not lasting else ", and the last was not made good"
+        end = "" if not lasting else f", and the last was not made good in {_RECOVERS} steps"
         yield Finding(
             self.id,
             severity,
@@ -144,7 +150,8 @@ class GradientSpike(Rule):
             return []
         damage = (float(np.max(losses[position : position + _AFTER])) - level) / reference
         later = losses[position + _AFTER : position + _RECOVERS]
-        recovered = len(later) < _RECOVERS // 2 or float(np.median(later[-10:])) - level < 0.5 * damage * reference
+        most = 0.5 * min(damage, 1.0) * reference  # half of the rise, or of all that there was to learn
+        recovered = len(later) < _RECOVERS // 2 or float(np.median(later[-10:])) - level < most
         return [_Spike(step, damage, times, stale, lead, recovered)]
 
     def _layers(self, signals: Signals, spike: _Spike) -> tuple[str, ...]:
@@ -179,7 +186,11 @@ class GradientSpike(Rule):
                 f"{number(worst.stale)}"
             )
         causes.append(Cause("learning-rate-too-high", 0.5, why))
-        return causes
+        larger = _fed_more(signals, worst.step)
+        if larger >= self.fed.value:
+            why = f"what the model was fed there is {number(larger)} times as large as usual"
+            causes.append(Cause("unscaled-input", 0.65, why))
+        return sorted(causes, key=lambda cause: -cause.confidence)
 
     @classmethod
     def cases(cls) -> tuple[Case, ...]:
@@ -189,6 +200,7 @@ class GradientSpike(Rule):
         places = (150, 220, 300)
         hurt = [loss + 2 * any(place <= step < place + 6 for place in places) for step, loss in enumerate(quiet)]
         once = [loss + 2 * (150 <= step < 156) for step, loss in enumerate(quiet)]
+        slowly = [loss + 99 * 0.9 ** max(step - 150, 0) * (step >= 150) for step, loss in enumerate(quiet)]
         leaps = [50.0 if step in places else 1.0 for step in range(400)]
         late = [loss + 2 * (step >= 300) for step, loss in enumerate(quiet)]
 
@@ -201,6 +213,7 @@ class GradientSpike(Rule):
             Case("spikes that cost what was learned, again and again", of(hurt, leaps), ("a", "b")),
             Case("a spike that is not made good", of(late, leaps), ("a", "b")),
             Case("a spike that is made good", of(once, leaps)),
+            Case("a spike that takes all and is made good slowly", of(slowly, leaps), ("a", "b")),
             Case("norms that leap without harm", of(quiet, leaps)),
             Case("a loss that rises while gradients stay as they are", of(hurt, [1.0] * 400)),
         )
@@ -215,6 +228,17 @@ def _times_the_usual(signals: Signals, step: int) -> float:
     if not len(near) or len(past) < 3 or not np.median(past) > 0:
         return math.nan
     return float(near.max() / np.median(past))
+
+
+def _fed_more(signals: Signals, step: int) -> float:
+    """The largest rms of the inputs near a step over the run's median; NaN where it was not recorded there."""
+    site = next((i for i, site in enumerate(signals.sites) if site.path == "" and site.role == "input"), None)
+    if site is None:
+        return math.nan
+    rms = signals.rms("activation")[site]
+    near = rms[(signals.steps >= step - _LEAD) & (signals.steps < step + _AFTER) & np.isfinite(rms)]
+    usual = float(np.median(rms[np.isfinite(rms)])) if len(near) else 0.0
+    return float(near.max()) / usual if usual > 0 else math.nan
 
 
 def _staleness(signals: Signals, step: int) -> tuple[float, int]:

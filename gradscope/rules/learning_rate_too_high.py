@@ -166,8 +166,14 @@ class LearningRateTooHigh(Rule):
         return None
 
     def _thrown(self, signals: Signals, course: Descent) -> _Sign | None:
-        """Steps that threw the weights away in the beginning, and a loss of which little is gone long after."""
-        sizes = StepSize(signals).typical[1:]
+        """Steps that threw the weights away in the beginning, and a loss of which little is gone long after.
+
+        From a single layer no place is too far to come back: long steps there are on their way to the only minimum.
+        """
+        steps = StepSize(signals)
+        if len(steps.weights) < 2:
+            return None
+        sizes = steps.typical[1:]
         large = np.flatnonzero(np.isfinite(sizes) & (sizes > self.throw.value))
         if len(large) < 2 or course.count < 80 or not course.level > self.little.value:
             return None
@@ -234,6 +240,15 @@ class LearningRateTooHigh(Rule):
                     steps=120,
                 ),
                 ("a", "b"),
+            ),
+            Case(
+                "the same of a single layer: its loss has one minimum, and noise above it",
+                run(
+                    {"a": 1.0},
+                    update={"a.weight": [0.6] * 5 + [0.001] * 115},
+                    loss=[3 - step / 100 for step in range(120)],
+                    steps=120,
+                ),
             ),
             Case("a leap that is made good", run(chain, update=large, loss=[3, 40, *falls[:198]], steps=200)),
             Case("large steps and a loss that falls", run(chain, update=large, loss=falls, steps=200)),

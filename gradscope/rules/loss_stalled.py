@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradscope.numerals import number
-from gradscope.records import Cause, Evidence, Finding, LossPath, Run, Severity
+from gradscope.records import Cause, Evidence, Finding, LossPath, OptimizerInfo, Run, Severity
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
+from gradscope.signals.decay import Decay, decay, unexplained
 from gradscope.signals.loss import uniform_loss
 from gradscope.signals.mismatch import look, structural
 from gradscope.signals.output import asked
@@ -33,6 +35,8 @@ class LossStalled(Rule):
     How it is measured: the loss's median over the last tenth of the steps, beside that of the first steps, its noise,
     and the trivial loss: what the best constant output would have cost over the targets seen so far (the entropy of the
     class shares, the variance of the targets). Where that is not known, only a loss that has not moved at all counts.
+    A loss that is higher than it should be, while the weights shrink under weight decay or a penalty in the loss that
+    pulls as strongly as the data do, counts from further away: there the reason is measured.
 
     What to do: what the causes say; they are ranked by what was measured: how far the weights moved, whether layers are
     dead, what the loss is given, the scale of the data. Then take ten samples and see whether they can be learned by
@@ -80,11 +84,33 @@ class LossStalled(Rule):
     faded = Threshold(
         1e-3, "smallest backward gain, a factor", "as in vanishing-gradient: healthy trainings stay above 0.02"
     )
+    pulled = Threshold(
+        0.4,
+        "pull of the decay over itself and what the data do, median over weights and over steps 1, 2, 4, 8 …",
+        "calibrated: the decay that generalises best has 0.28 (noisy digits, 0.03), three times that 0.42 to 0.56; healthy "
+        "zoo 0.14; on all data at once (0.5 is rest) the best may have more, and its loss is below what counts as held",
+    )
+    shrunk = Threshold(
+        0.7,
+        "weights' norm now over that at the start, geometric mean over weights",
+        "calibrated: usual decays leave 0.82 and more in a short training, too strong ones 0.02 to 0.47",
+    )
+    paid = Threshold(
+        1.0,
+        "penalty at the start over the best constant guess's loss, or half of the loss at the start",
+        "smaller weights gain more than all that can be learned; calibrated: sick trainings 16 and more",
+    )
+    held = Threshold(
+        0.6,
+        "loss over that of the best constant guess, a factor, where the weights are held small",
+        "the noisiest of the healthy data sets, diabetes, comes to 0.5",
+    )
     gone = Threshold(1e-3, "learning rate now over its highest, a share", "a cosine ends there when all is learned")
     thrown = Threshold(0.05, "rms(Δw)/rms(w), median over weights", "calibrated: healthy trainings stay below 0.03")
     sources = (
         "Goodfellow et al. 2016, Deep learning, 11.5: debugging strategies",
         "Karpathy 2019, A recipe for training neural networks: verify the loss at init, overfit one batch",
+        "Krogh & Hertz 1991, A simple weight decay can improve generalization: how much is best, and that more is worse",
     )
 
     def check(self, signals: Signals) -> Iterator[Finding]:
@@ -92,11 +118,14 @@ class LossStalled(Rule):
         went = progress(signals)
         if went is None or went.count < 50 or self._is_another_game(signals, went):
             return
+        pull = self._pull(signals, went)
         found = self._fell_back(went) or (self._no_better(went) if went.trivial > 0 else self._unmoved(signals, went))
+        found = found or (None if pull is None else self._held_small(signals, went, pull))
         if found is None:
             return
         severity, message, evidence, first = found
-        causes, layers = self._causes(signals, went, lost=first > 0 and went.best < self.learned.value * went.trivial)
+        lost = first > 0 and went.best < self.learned.value * went.trivial
+        causes, layers = self._causes(signals, went, pull, lost)
         close = went.trivial > 0 and went.against_trivial < self.share.value + went.error / went.trivial
         if close and severity == "warning" and causes[0].confidence < self.measured.value:
             severity = "note"  # where the inputs tell little of the targets, a healthy training ends there too
@@ -180,6 +209,32 @@ class LossStalled(Rule):
         gone = Evidence("share of the loss at the start that is gone", went.fallen, "", self.flat.value, "0.5 and more")
         return "warning", message, (gone,), 0
 
+    def _pull(self, signals: Signals, went: Progress) -> Decay | None:
+        """A decay that decides where the weights go; None where it does not."""
+        pull, worth = decay(signals), went.trivial if went.trivial > 0 else went.start / 2
+        if pull is None or pull.share < self.pulled.value or pull.left > self.shrunk.value:
+            return None
+        return pull if pull.penalty >= self.paid.value * worth else None
+
+    def _held_small(
+        self, signals: Signals, went: Progress, pull: Decay
+    ) -> tuple[Severity, str, tuple[Evidence, ...], int] | None:
+        """A loss that stays high because the weights are held small."""
+        left = unexplained(signals) if math.isnan(went.against_trivial) else went.against_trivial
+        falling = went.trivial > 0 and went.still_falling(0.05 * went.trivial)  # a penalty in the loss falls by itself
+        if went.count < self.patience.value or falling or not left >= self.held.value:
+            return None
+        message = (
+            f"After {went.count:,} steps {number(left)} of what a constant guess costs is left, and the weights have shrunk "
+            f"to {number(pull.left)} of their size"
+        )
+        evidence = (
+            Evidence("loss over the best constant guess's", left, "", self.held.value, "below 0.5"),
+            Evidence("weights' size over that at the start", pull.left, "", self.shrunk.value, "0.8 and more"),
+            Evidence("decay's share beside the data's", pull.share, "", self.pulled.value, "below 0.14"),
+        )
+        return "warning", message, evidence, 0
+
     def _evidence(self, went: Progress) -> tuple[Evidence, ...]:
         return (
             Evidence("loss over the best constant guess's", went.against_trivial, "", self.share.value, "below 0.8"),
@@ -187,7 +242,9 @@ class LossStalled(Rule):
             Evidence("noise of the loss", went.noise),
         )
 
-    def _causes(self, signals: Signals, went: Progress, *, lost: bool) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
+    def _causes(
+        self, signals: Signals, went: Progress, pull: Decay | None, lost: bool
+    ) -> tuple[tuple[Cause, ...], tuple[str, ...]]:
         """What was measured that can keep a loss where it is, and the layers to look at first."""
         head = max(signals.run.info.heads, key=lambda i: signals.sites[i].order, default=None)
         layers = () if head is None else (signals.sites[head].path,)
@@ -209,6 +266,8 @@ class LossStalled(Rule):
                 )
             )
             layers = (dead,)
+        elif pull is not None:
+            found.append(Cause("regularization-too-strong", 0.85, pull.in_words))
         found += self._faded(signals)
         found += self._pace(signals, went, lost=lost)
         found += self._data(signals)
@@ -297,6 +356,7 @@ class LossStalled(Rule):
         """Runs written by hand."""
         falling = np.geomspace(2.3, 0.05, 300).tolist()
         lost = [*np.geomspace(2.3, 0.5, 100).tolist(), *[2.4] * 200]
+        shrinking = np.geomspace(1.0, 0.2, 300)
         noisy = (2.3 + 0.1 * np.sin(np.arange(300) * 7.0)).tolist()
         return (
             Case("no better than a constant guess", _by_hand(noisy), ("b",)),
@@ -307,19 +367,34 @@ class LossStalled(Rule):
             Case("slowly, and steadily", _by_hand(np.linspace(2.33, 2.25, 300).tolist())),
             Case("a loss of an unknown kind", _by_hand(noisy, trivial=math.nan, kind="")),
             Case("flat, and no guess's loss is known", _by_hand([0.5] * 600, trivial=math.nan, kind="triplet"), ("b",)),
+            Case("weights shrink under a strong decay", _by_hand([1.7] * 300, decay=0.2, weights=shrinking), ("b",)),
+            Case("weights shrink under a usual decay", _by_hand([1.7] * 300, decay=5e-4, weights=shrinking)),
+            Case("a strong decay under which weights keep their size", _by_hand([1.7] * 300, decay=0.2)),
+            Case("a strong decay, and the loss is low", _by_hand([0.5] * 300, decay=0.2, weights=shrinking)),
             Case("two players", _by_hand(noisy, players=2)),
             Case("a loss with signs", _by_hand([1.0, -1.0] * 150)),
         )
 
 
-def _by_hand(loss: list[float], *, trivial: float = 2.302585, kind: str = "cross-entropy", players: int = 1) -> Run:
-    """A run of two layers and 10 classes."""
+def _by_hand(
+    loss: list[float],
+    *,
+    trivial: float = 2.302585,
+    kind: str = "cross-entropy",
+    players: int = 1,
+    decay: float = 0.0,
+    weights: float | NDArray[np.float64] = 1.0,
+) -> Run:
+    """A run of two layers and 10 classes under SGD, with weights of this rms and gradients of 0.001."""
     path = LossPath(("LogSoftmaxBackward0", "NllLossBackward0"), kind=kind, output_shape=(100, 10), classes=10)
     made = run(
         {"a": 1.0, "b": 1.0},
         loss=loss,
+        gradient={"a.weight": 1e-3, "b.weight": 1e-3},
+        extra={(f"{layer}.weight", "weight"): {"rms": weights} for layer in "ab"},  # type: ignore[dict-item]
         info={"loss_path": path},
         columns={"trivial_loss": trivial},
         steps=len(loss),
     )
-    return replace(made, info=replace(made.info, optimizers=made.info.optimizers * players))
+    optimizer = OptimizerInfo("SGD", {"lr": 0.01, "weight_decay": decay})
+    return replace(made, info=replace(made.info, optimizers=(optimizer,) * players))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gradscope.signals.loss import uniform_loss
 from gradscope.signals.series import Signals
 
 _START = 20  # steps that the size of the loss at the start is known from
@@ -14,6 +15,7 @@ _LEAPS = 30  # steps in which steps that are too large show at once
 _WINDOWS = 20  # that a run's losses are cut into
 _SHORTEST = 8  # steps of a window
 _SURE = 4.0  # standard errors that two windows must lie apart
+_LEAST = 0.05  # of the best constant output's loss: below, a network is trained, and its loss may wander by factors
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Descent:
 
     Attributes:
         count: steps whose loss is known and finite.
-        start: the first loss, or the median of the first twenty when that is higher (up to three times the first).
+        start: the first loss, or the median of the first twenty when that is higher (up to three times the first); of a
+            network that was trained before, a twentieth of the best constant output's.
         reference: what the levels are shares of: `start`, or the loss of the best constant output where that is lower.
         leap: the highest loss of the first thirty steps over `start`.
         leap_step: where that was.
@@ -57,8 +60,11 @@ def descent(signals: Signals) -> Descent | None:
     with np.errstate(over="ignore", invalid="ignore"):
         first = float(losses[0])
         start = max(first, min(float(np.median(losses[:_START])), 3 * first))
-        trivial = rows["trivial_loss"][np.isfinite(rows["trivial_loss"])]
-        reference = min(start, float(trivial[-1])) if len(trivial) and trivial[-1] > 0 else start
+        known = rows["trivial_loss"][np.isfinite(rows["trivial_loss"])]
+        path = signals.run.info.loss_path
+        guess = float(known[-1]) if len(known) else uniform_loss(path.classes) if path and path.classes > 1 else 0.0
+        start = max(start, _LEAST * guess)
+        reference = min(start, float(known[-1])) if len(known) and known[-1] > 0 else start
         top = int(np.argmax(losses[1:_LEAPS])) + 1
         width = min(max(len(losses) // _WINDOWS, _SHORTEST), len(losses))
         count = len(losses) // width

@@ -73,12 +73,12 @@ class Progress:
         reference = self.start if math.isnan(self.trivial) else min(self.start, self.trivial)
         return self.now > _HALF * reference
 
-    def still_falling(self) -> bool:
-        """Whether the second half goes down by more than its noise: the later quarter lies below the earlier one."""
+    def still_falling(self, least: float = 0.0) -> bool:
+        """Whether the second half goes down by more than its noise, and `least`: its later half lies below the earlier."""
         half = self.losses[len(self.losses) // 2 :]
         part = max(len(half) // 2, 1)
         early, late = float(np.median(half[:part])), float(np.median(half[-part:]))
-        return early - late > 2.5 * 1.25 * self.noise * math.sqrt(2 / part)
+        return early - late > max(2.5 * 1.25 * self.noise * math.sqrt(2 / part), least)
 
 
 def progress(signals: Signals) -> Progress | None:

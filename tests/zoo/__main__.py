@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.zoo.animals import PROGRAMS, find
 from tests.zoo.many import run_all
-from tests.zoo.tally import Result, counts, mistakes, table
+from tests.zoo.tally import Result, better_than_random, counts, mistakes, table
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN, END = "<!-- make zoo ARGS=--readme: begin -->", "<!-- make zoo ARGS=--readme: end -->"
@@ -31,6 +31,9 @@ def main() -> None:
     parser.add_argument(
         "--rejudge", type=Path, help="judge the trainings kept in this folder again; nothing is trained"
     )
+    parser.add_argument(
+        "--cures", action="store_true", help="also try what is suggested: up to four trainings more each"
+    )
     parser.add_argument("--every", type=int, help="record every k-th step in full, not as the overhead allows")
     parser.add_argument("--show", action="store_true", help="print everything that is said of each program")
     parser.add_argument("--list", action="store_true", help="print the programs and end")
@@ -49,10 +52,11 @@ def main() -> None:
             folder,
             jobs=options.jobs,
             again=options.rejudge is None,
+            cures=options.cures,
             every=options.every or "auto",
             say=_say(options.show),
         )
-    said = f"{table(results)}\n\n{counts(results)}"
+    said = f"{table(results)}\n\n{counts(results)} {better_than_random(results)}".rstrip()
     print("\n".join(["", *mistakes(results), "", said]))
     if options.readme:
         if len(chosen) < len(PROGRAMS):

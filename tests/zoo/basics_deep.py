@@ -257,7 +257,7 @@ PROGRAMS = (
         "S-bn-40",
         "40 BatchNorm-ReLU layers without skips: x1.21 a layer",
         on_digits(lambda: Blocks(40, nn.ReLU, he, skip=False, norm=True), sgd(0.05)),
-        blames.LARGE_INIT | blames.NORM,
+        blames.LARGE_INIT | blames.NORM | blame("exploding-gradient", "norm-at-init", "skip-connection"),
         "S-bn-40-skip",
     ),
     Program(

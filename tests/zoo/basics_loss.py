@@ -35,7 +35,7 @@ def two_classes(text: str, loss: Any, optimizer: Any, *, init: Any = he_init, **
 
     def build(seed: int) -> Training:
         task = _tumours()
-        if text.endswith("sigmoid"):
+        if text.endswith(("sigmoid", "1 relu")):  # probabilities
             task = task.towards(lambda y: y, wrong_side)
         return training(task, net(text, init), optimizer, loss, seed, **more)
 
@@ -148,6 +148,7 @@ PROGRAMS = (
     # squared error
     Program("S-mse", "standardised targets", regression("9 | 64 relu 64 relu 1", sgd(0.02)), fast=True),
     Program("S-mse-adam", "standardised targets, Adam", regression("9 | 64 relu 64 relu 1", adam(3e-3))),
+    Program("S-mse-adam-short", "standardised targets, Adam with short steps", regression("9 | 64 relu 64 relu 1", adam(3e-4))),
     Program("S-huber", "Huber's loss", regression("9 | 64 relu 64 relu 1", sgd(0.05), F.smooth_l1_loss)),
     Program(
         "S-mse-targets-sgd",
@@ -162,7 +163,7 @@ PROGRAMS = (
         "targets of about 1,000, Adam",
         regression("9 | 64 relu 64 relu 1", adam(3e-4), scale=1e3),
         blames.TARGETS,
-        "S-mse-adam",
+        "S-mse-adam-short",
     ),
     # binary cross-entropy
     Program("S-bce", "logits", two_classes("30 | 32 relu 32 relu 1", logits_binary, sgd(0.05)), fast=True),

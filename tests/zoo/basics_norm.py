@@ -172,7 +172,7 @@ PROGRAMS = (
     Program(
         "S-gn-single",
         "GroupNorm of one channel a group on 1x1 points",
-        lambda seed: training(pictures(12), Groups(32), adam(), cross_entropy, seed, steps=150),
+        lambda seed: training(pictures(12), Groups(32), adam(3e-3), cross_entropy, seed, steps=250),
         SINGLE,
         "S-gn-8",
     ),

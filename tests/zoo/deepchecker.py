@@ -164,8 +164,8 @@ def never_updated(model: nn.Module) -> None:
 DECAY = blame(
     "loss-stalled representation-collapse vanishing-gradient dead-units poor-initialization output-loss-mismatch "
     "learning-rate-too-low learning-rate-too-high untrained-parameter",
-    "",
-    "",
+    "regularization-too-strong",
+    "lower-weight-decay",
 )
 UNRELATED = Blame(frozenset(["loss-stalled", "learning-rate-too-low", "learning-rate-too-high"]))
 UPHILL = blame(

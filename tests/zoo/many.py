@@ -12,11 +12,12 @@ from typing import Literal
 import torch
 
 from tests.zoo.animals import by_id
+from tests.zoo.cures import Cure, try_cures
 from tests.zoo.judge import judge, label, read
 from tests.zoo.peers import verdicts
 from tests.zoo.program import Program
 from tests.zoo.tally import Result
-from tests.zoo.train import Outcome, kept, train
+from tests.zoo.train import kept, train
 
 Every = int | Literal["auto"]
 
@@ -28,6 +29,7 @@ def run_all(
     *,
     jobs: int,
     again: bool,
+    cures: bool = False,
     every: Every = "auto",
     say: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
@@ -36,6 +38,7 @@ def run_all(
     Args:
         folder: where the trainings are kept, `folder/ID-SEED`.
         again: train; else only what is kept there is judged.
+        cures: also try what is suggested for the sick ones.
         every: which steps are recorded in full, as in `gradscope.watch`.
         say: called with each result as soon as it is there.
     """
@@ -46,7 +49,7 @@ def run_all(
         with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_alone) as pool:
             # twins first, so that who is compared with them never waits
             order = sorted(needed, key=lambda pair: (by_id(pair[0]).sick, pair))
-            trained = {pair: pool.submit(_train, *pair, folder, every) for pair in order}
+            trained = {pair: pool.submit(_train, *pair, folder, every, cures) for pair in order}
             for pair in order:
                 trained[pair].result()
                 if pair in wanted:
@@ -69,7 +72,8 @@ def result(name: str, seed: int, folder: Path) -> Result:
     compared = kept(twin) if program.twin and (twin / "outcome.json").exists() else None
     run = read(place)
     said, others = judge(program, run), verdicts(program, place, run)
-    return Result(program, seed, outcome, label(program, outcome, compared), said, others)
+    cure = Cure.kept(place / "cures.json") if (place / "cures.json").exists() else None
+    return Result(program, seed, outcome, label(program, outcome, compared), said, others, cure, compared)
 
 
 def _alone() -> None:
@@ -78,5 +82,7 @@ def _alone() -> None:
     warnings.simplefilter("ignore")  # of torch, about what some programs do on purpose
 
 
-def _train(name: str, seed: int, folder: Path, every: Every) -> Outcome:
-    return train(by_id(name), seed, folder / f"{name}-{seed}", every)
+def _train(name: str, seed: int, folder: Path, every: Every, cures: bool) -> None:
+    train(by_id(name), seed, folder / f"{name}-{seed}", every)
+    if cures and by_id(name).sick:
+        try_cures(by_id(name), seed, folder)

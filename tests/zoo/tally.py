@@ -6,6 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from scipy.stats import wilcoxon
+
+from tests.zoo.cures import CURED, Cure, recovered
 from tests.zoo.judge import MOMENTS, Label, Said
 from tests.zoo.program import Program
 from tests.zoo.train import Outcome
@@ -23,11 +26,22 @@ class Result:
     label: Label
     said: tuple[Said, ...]
     peers: dict[str, tuple[Said, ...]]
+    cure: Cure | None = None
+    twin: Outcome | None = None
 
     @property
     def end(self) -> Said:
         """What was said at the end."""
         return self.said[-1]
+
+    @property
+    def recovered(self) -> tuple[float, float] | None:
+        """How far what a trial would choose went towards the healthy twin, and a random change; None: not comparable."""
+        tried = self.cure and self.cure.chosen
+        if self.label != "sick" or not self.end.alarm or self.twin is None or not self.cure or not tried:
+            return None
+        both = recovered(tried, self.outcome, self.twin), recovered(self.cure.random, self.outcome, self.twin)
+        return None if math.isnan(both[0]) else both
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,7 @@ def share(of: Iterable[bool | None]) -> Share:
     return Share(sum(known), len(known))
 
 
+NONE = Share(0, 0)  # other tools try nothing
 COLUMNS = (
     "found",
     "false alarms at start",
@@ -74,6 +89,8 @@ COLUMNS = (
     "layer",
     "remedy first",
     "in three",
+    "verified",
+    "random",
 )
 
 
@@ -93,6 +110,27 @@ def row(results: Sequence[Result], told: Callable[[Result], tuple[Said, ...]]) -
     ]
 
 
+def verified(results: Sequence[Result]) -> list[Share]:
+    """How often what a trial would choose recovers nine tenths of the gap to the healthy twin, and a random change."""
+    both = [result.recovered for result in results]
+    return [share(None if each is None else each[number] >= CURED for each in both) for number in (0, 1)]
+
+
+def better_than_random(results: Sequence[Result]) -> str:
+    """Wilcoxon's signed-rank test of what was recovered, one-sided, over all programs."""
+    both = [each for result in results if (each := result.recovered) is not None]
+    differences = [chosen - random for chosen, random in both if chosen != random]
+    if len(differences) < 5:
+        return ""
+    p = float(wilcoxon(differences, alternative="greater").pvalue)
+    advice = [result for result in results if result.label == "sick" and result.cure and not result.cure.chosen]
+    return (
+        f"Cures tried in {len(both)} sick trainings: better than a random change in "
+        f"{sum(difference > 0 for difference in differences)}, worse in {sum(difference < 0 for difference in differences)} "
+        f"(Wilcoxon, one-sided: p = {p:.1g}); in {len(advice)} more nothing that is suggested can act from outside."
+    )
+
+
 GROUPS = {
     "S": "S, the basics",
     "C": "C, AutoTrainer's networks",
@@ -104,13 +142,13 @@ GROUPS = {
 def table(results: Sequence[Result]) -> str:
     """Markdown: GradScope over all and by group, then the peers over all."""
     lines = [_line(["judge", *COLUMNS]), _line(["---"] * (len(COLUMNS) + 1))]
-    lines.append(_cells("**GradScope**", row(results, lambda result: result.said)))
+    lines.append(_cells("**GradScope**", row(results, lambda result: result.said) + verified(results)))
     for group, title in GROUPS.items():
         chosen = [result for result in results if result.program.group == group]
         if chosen and len(chosen) < len(results):
-            lines.append(_cells(title, row(chosen, lambda result: result.said)))
+            lines.append(_cells(title, row(chosen, lambda result: result.said) + verified(chosen)))
     for peer in results[0].peers if results else ():
-        lines.append(_cells(peer, row(results, lambda result, peer=peer: result.peers[peer])))  # type: ignore[misc]
+        lines.append(_cells(peer, [*row(results, lambda result, peer=peer: result.peers[peer]), NONE, NONE]))  # type: ignore[misc]
     return "\n".join(lines)
 
 
@@ -147,9 +185,28 @@ def mistakes(results: Sequence[Result]) -> list[str]:
                 lines.append(
                     f"REMEDY {name}: {', '.join(end.remedies) or 'none'}; right: {'/'.join(sorted(right.remedies))}"
                 )
+            both = result.recovered
+            if both is not None and not both[0] >= CURED:
+                lines.append(f"UNCURED {name}: {_tried(result)}")
         elif result.end.alarm:
             lines.append(f"({result.label} {name}: {result.end.text})")
-    return sorted(lines, key=lambda line: ("MFCLR(".index(line[0]), line))
+    return sorted(lines, key=lambda line: ("MFCLRU(".index(line[0]), line))
+
+
+def _tried(result: Result) -> str:
+    """What was tried, and how far it went."""
+    assert result.cure is not None
+    assert result.twin is not None
+    tried = [*result.cure.tried, result.cure.random]
+    return (
+        "; ".join(
+            f"{each.remedy} {recovered(each, result.outcome, result.twin):.2f} (error {each.error:.3g}, loss {each.loss:.3g})"
+            if each.acted
+            else f"{each.remedy}: {each.changes}"
+            for each in tried
+        )
+        + f"; sick {result.outcome.error:.3g}, twin {result.twin.error:.3g}"
+    )
 
 
 def _line(cells: Sequence[str]) -> str:

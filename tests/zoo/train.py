@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,12 +103,19 @@ def _in_eval(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def train(program: Program, seed: int, folder: Path, every: int | Literal["auto"] = "auto") -> Outcome:
-    """Trains and writes `folder/run`, `folder/trace.json` and `folder/outcome.json`."""
+def train(
+    program: Program,
+    seed: int,
+    folder: Path,
+    every: int | Literal["auto"] = "auto",
+    treat: Callable[[nn.Module, list[torch.optim.Optimizer]], None] = lambda model, optimizers: None,
+) -> Outcome:
+    """Trains and writes `folder/run`, `folder/trace.json` and `folder/outcome.json`. `treat` is called just before."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
     training = program.build(seed)
+    treat(training.model, list(training.optimizers))
     start, broke = time.process_time(), ""
     with contextlib.redirect_stderr(io.StringIO()):  # it says where it records to
         scope = gradscope.watch(
