@@ -26,7 +26,7 @@ FLOORS = {
     "__main__": 10,
     "cli": 9,
     "dashboard": 8,
-    "trial": 8,
+    "trials": 8,
     "autowatch": 7,
     "integrations": 7,
     "scope": 6,

@@ -148,7 +148,7 @@ PROGRAMS = (
     # squared error
     Program("S-mse", "standardised targets", regression("9 | 64 relu 64 relu 1", sgd(0.02)), fast=True),
     Program("S-mse-adam", "standardised targets, Adam", regression("9 | 64 relu 64 relu 1", adam(3e-3))),
-    Program("S-mse-adam-short", "standardised targets, Adam with short steps", regression("9 | 64 relu 64 relu 1", adam(3e-4))),
+    Program("S-mse-adam-short", "the same, short steps", regression("9 | 64 relu 64 relu 1", adam(3e-4))),
     Program("S-huber", "Huber's loss", regression("9 | 64 relu 64 relu 1", sgd(0.05), F.smooth_l1_loss)),
     Program(
         "S-mse-targets-sgd",

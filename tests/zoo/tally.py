@@ -197,16 +197,12 @@ def _tried(result: Result) -> str:
     """What was tried, and how far it went."""
     assert result.cure is not None
     assert result.twin is not None
-    tried = [*result.cure.tried, result.cure.random]
-    return (
-        "; ".join(
-            f"{each.remedy} {recovered(each, result.outcome, result.twin):.2f} (error {each.error:.3g}, loss {each.loss:.3g})"
-            if each.acted
-            else f"{each.remedy}: {each.changes}"
-            for each in tried
-        )
-        + f"; sick {result.outcome.error:.3g}, twin {result.twin.error:.3g}"
-    )
+    said = []
+    for each in (*result.cure.tried, result.cure.random):
+        share = recovered(each, result.outcome, result.twin)
+        went = f"{share:.2f} (error {each.error:.3g}, loss {each.loss:.3g})"
+        said.append(f"{each.remedy} {went}" if each.acted else f"{each.remedy}: {each.changes}")
+    return "; ".join(said) + f"; sick {result.outcome.error:.3g}, twin {result.twin.error:.3g}"
 
 
 def _line(cells: Sequence[str]) -> str:
