@@ -1,7 +1,8 @@
 """Tries what is suggested for a sick program: trains it again with each remedy, and with a random change beside.
 
-What a trial would choose is judged: of the first three suggestions that can act from outside, the one whose loss ends
-lowest. It cures when the error goes at least nine tenths of the way to that of the healthy twin.
+What a trial would choose is judged: of the first three suggestions that can act from outside, and of the best two together
+where the sickness stays with each, the one whose loss ends lowest. It cures when the error goes at least nine tenths of the
+way to that of the healthy twin.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ class Attempt:
         changes: what was changed, in words; why it could not act, where it could not.
         error: as in `Outcome`; NaN where the remedy could not act.
         loss: of the last tenth.
+        gone: whether the rule that was treated finds nothing any more.
     """
 
     remedy: str
@@ -44,6 +47,7 @@ class Attempt:
     changes: str
     error: float = math.nan
     loss: float = math.nan
+    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Cure:
     def chosen(self) -> Attempt | None:
         """What a trial would put first; None where nothing could act from outside."""
         acted = [attempt for attempt in self.tried if attempt.acted]
-        return min(acted, key=lambda attempt: attempt.loss if math.isfinite(attempt.loss) else math.inf, default=None)
+        return min(acted, key=_loss, default=None)
 
     @classmethod
     def kept(cls, place: Path) -> Cure:
@@ -76,33 +80,35 @@ def recovered(attempt: Attempt, sick: Outcome, twin: Outcome) -> float:
 def try_cures(program: Program, seed: int, folder: Path) -> Cure:
     """Trains again with what is suggested for the kept training in `folder/ID-SEED`, and keeps what came of it there."""
     place = folder / f"{program.id}-{seed}"
-    run = read(place)
-    tried = [_attempt(program, seed, place / "cures" / name, name, [(name, dose)]) for name, dose in suggested(run)]
+    rule, doses = suggested(read(place))
+    attempt = partial(_attempt, program, seed, place / "cures", rule)
+    tried = [attempt(name, [(name, dose)]) for name, dose in doses.items()]
+    acted = sorted((each for each in tried if each.acted), key=_loss)
+    if len(acted) > 1 and not any(each.gone for each in acted):
+        both = [each.remedy for each in acted[:2]]
+        tried.append(attempt(" + ".join(both), [(name, doses[name]) for name in both]))
     chance: list[tuple[str, dict[str, Any]]] = []
 
     def by_chance(model: nn.Module, optimizers: list[Optimizer]) -> list[tuple[str, dict[str, Any]]]:
-        chance[:] = draw(seed, model, optimizers, avoid=[attempt.remedy for attempt in tried], count=1)
+        chance[:] = draw(seed, model, optimizers, avoid=list(doses), count=1)
         return chance
 
-    random = _attempt(program, seed, place / "cures" / "random", "random change", by_chance)
-    cure = Cure(tuple(tried), random)
+    cure = Cure(tuple(tried), attempt("random change", by_chance))
     (place / "cures.json").write_text(json.dumps(asdict(cure)), encoding="utf-8")
     return cure
 
 
-def suggested(run: Run) -> list[tuple[str, dict[str, Any]]]:
-    """The first suggestions of the leading finding, each with its dose."""
+def suggested(run: Run) -> tuple[str, dict[str, dict[str, Any]]]:
+    """The rule of the leading finding, and its first suggestions, each with its dose."""
     signals = Signals(run)
     serious = [finding for finding in diagnose(run, signals).findings if finding.severity != "note"]
     if not serious:
-        return []
-    return [
-        (suggestion.remedy, remedies()[suggestion.remedy].dose(serious[0], signals))
-        for suggestion in serious[0].suggestions[:MOST]
-    ]
+        return "", {}
+    first = [suggestion.remedy for suggestion in serious[0].suggestions[:MOST]]
+    return serious[0].rule, {name: remedies()[name].dose(serious[0], signals) for name in first}
 
 
-def _attempt(program: Program, seed: int, place: Path, name: str, doses: Any) -> Attempt:
+def _attempt(program: Program, seed: int, places: Path, rule: str, name: str, doses: Any) -> Attempt:
     said: list[str] = []
 
     def treat(model: nn.Module, optimizers: list[Optimizer]) -> None:
@@ -110,7 +116,14 @@ def _attempt(program: Program, seed: int, place: Path, name: str, doses: Any) ->
             said.append(f"{remedy}: {remedies()[remedy].apply(model, optimizers, **dose)}")
 
     try:
-        outcome = train(program, seed, place, treat=treat)
+        outcome = train(program, seed, places / name, treat=treat)
     except NotApplicable as error:
         return Attempt(name, False, str(error))
-    return Attempt(name, True, "; ".join(said), outcome.error, outcome.last_loss)
+    findings = diagnose(read(places / name)).findings
+    gone = all(finding.rule != rule or finding.severity == "note" for finding in findings)
+    return Attempt(name, True, "; ".join(said), outcome.error, outcome.last_loss, gone)
+
+
+def _loss(attempt: Attempt) -> float:
+    """What a trial orders by: diverged is last."""
+    return attempt.loss if math.isfinite(attempt.loss) else math.inf
