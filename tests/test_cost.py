@@ -25,6 +25,7 @@ from tests.bench.contenders import nobody, with_gradscope
 from tests.bench.soak import soak
 from tests.bench.trainings import Training, mlp, transformer
 
+pytestmark = pytest.mark.alone
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from Linux's /proc")
 
 
