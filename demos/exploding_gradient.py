@@ -4,8 +4,6 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-import gradscope
-
 torch.manual_seed(0)
 data, labels = load_digits(return_X_y=True)
 images = torch.tensor(data, dtype=torch.float32)
@@ -23,14 +21,11 @@ for module in model.modules():
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 criterion = nn.CrossEntropyLoss()
 
-scope = gradscope.watch(model, optimizer, every=10)
-for _ in range(400):
+for _ in range(150):
     batch = torch.randint(0, len(images), (128,))
-    loss = scope.loss(criterion(model(images[batch]), labels[batch]))
+    loss = criterion(model(images[batch]), labels[batch])
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-scope.close()
 
-print(f"loss {loss.item():.3g} after 400 steps; guessing gives {torch.tensor(10.0).log().item():.3f}")
-print(scope.diagnose())
+print(f"loss {loss.item():.3g} after 150 steps; guessing gives {torch.tensor(10.0).log().item():.3f}")

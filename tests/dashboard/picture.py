@@ -1,4 +1,4 @@
-"""Makes the README's picture: the page of the demo's run in a real browser.
+"""Makes the README's picture: the page of a demo's sick run in a real browser.
 
 make picture
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from gradscope.cli.demo import DEFAULT_DEMO, demos
 from tests.dashboard.conftest import CHROMIUM, FLAGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,9 +20,11 @@ PICTURE = ROOT / "assets" / "pictures" / "overview.png"
 
 
 def main() -> None:
-    """Runs the demo, opens its page and saves what it shows."""
-    command = [sys.executable, "-m", "gradscope", "demo", "--port", "0"]
+    """Runs the demo's script, opens its page and saves what it shows."""
+    gradscope = [sys.executable, "-m", "gradscope"]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        subprocess.run([*gradscope, "run", str(demos()[DEFAULT_DEMO])], cwd=folder, check=True)
+        command = [*gradscope, "dashboard", "--port", "0"]
         server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         url = next(word for line in server.stdout for word in line.split() if word.startswith("http://"))
