@@ -21,6 +21,7 @@ from torch.nn.parameter import UninitializedParameter
 from gradscope import __version__
 from gradscope.diagnosis import diagnose
 from gradscope.errors import ForeignOptimizer, NothingToWatch, NotYet, RunExists, WatchError
+from gradscope.notices import say
 from gradscope.recorder import Recorder
 from gradscope.recorder.compiled import model_name
 from gradscope.recorder.options import Options
@@ -46,6 +47,7 @@ class Scope:
 
     def __init__(self, recorder: Recorder | None, run_dir: Path | None) -> None:
         self.run_dir = run_dir
+        self._at = run_dir and Path(os.path.abspath(run_dir))  # wherever the program goes from here
         self._recorder = recorder
         self._reader: RunReader | None = None
 
@@ -62,7 +64,7 @@ class Scope:
         try:
             self._recorder.log(name, float(value))
         except (TypeError, ValueError):
-            print(f"gradscope: scope.log({name!r}) expected one number; it got {value!r:.80}", file=sys.stderr)
+            say(f"gradscope: scope.log({name!r}) expected one number; it got {value!r:.80}")
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -83,11 +85,11 @@ class Scope:
 
     def diagnose(self) -> Diagnosis:
         """What GradScope says of the training so far. May wait for the device."""
-        if self._recorder is None or self.run_dir is None:
+        if self._recorder is None or self._at is None:
             return Diagnosis("not-enough-data", "GradScope is off (GRADSCOPE=off in the environment).")
         self._recorder.flush()
         if self._reader is None:
-            self._reader = RunReader(self.run_dir)
+            self._reader = RunReader(self._at)
         run = self._reader.read()
         failure = self._recorder.failure
         if failure is not None:  # said here too, because a full disk may have kept it from the run
@@ -207,7 +209,8 @@ def watch(
     else:
         folder = Path(run_dir) if resume else restarted(Path(run_dir))
     options = Options(every, overhead, include, exclude, exact, compiled, resume, on_non_finite == "locate")
-    info, part = _info(model, optimizers, folder, options, rank), part_folder(folder, rank.number)
+    part = part_folder(Path(os.path.abspath(folder)), rank.number)  # the program may go elsewhere
+    info = _info(model, optimizers, folder, options, rank)
     info, first_step = take_up(info, folder, part, model) if resume else (info, 0)
     recorder = Recorder(model, optimizers, criterion, part, info, options, _scaler(scaler), first_step)
     scope = Scope(recorder, folder)
@@ -215,7 +218,7 @@ def watch(
     weakref.finalize(model, recorder.close, "the model is gone")  # also at the interpreter's exit
     if rank.number == 0:
         link_latest(folder)
-        print(f"gradscope: recording to {folder}", file=sys.stderr)
+        say(f"gradscope: recording to {folder}")
     return scope
 
 

@@ -1,13 +1,13 @@
-"""Runs scripts under `gradscope run` in one fresh process, and notes by hand what a run knows of a script's lines."""
+"""Records the runs of scripts, and notes by hand what a run knows of a script's lines."""
 
 from __future__ import annotations
 
 import ast
+import io
 import os
-import subprocess
-import sys
-import time
+import warnings
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,24 +18,30 @@ OPTIMIZERS = ("SGD", "Adam", "AdamW", "LBFGS", "RMSprop")
 _CALLS = {"step": "step", "backward": "backward", "zero_grad": "zero-grad"}
 
 
-def record(files: list[Path]) -> None:
-    """Leaves a run beside each script: `a.py` → `a-run/`. torch is imported once for all of them."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", "tests.patching", *map(str, files)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
+def record(files: list[Path], first_steps: str = "clip") -> None:
+    """Leaves a run beside each script: `a.py` → `a-run/`. As `gradscope run` does, but all of them in this process.
 
+    Every second step is recorded, and every single one where a name begins with `first_steps`: what happens there is over
+    after step 1.
+    """
+    import torch
 
-def _record_here(files: list[str]) -> int:
-    from gradscope.cli import main
+    from gradscope.autowatch import Session, Target, run_program
 
-    codes = []
-    for file in map(Path, files):
-        os.chdir(file.parent)
-        began = time.process_time()
-        codes.append(main(["run", "--every", "1", "--run-dir", f"{file.stem}-run", file.name]))
-        print(f"^ {file}: exit code {codes[-1]}, {time.process_time() - began:.1f} s", file=sys.stderr)
-    return max(codes)
+    here, threads = Path.cwd(), torch.get_num_threads()
+    torch.set_num_threads(1)  # small trainings: the second thread waits
+    try:
+        for file in files:
+            os.chdir(file.parent)
+            said = io.StringIO()
+            with redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                every = 1 if file.stem.startswith(first_steps) else 2
+                code = run_program(Target.parse([file.name]), Session(run_dir=f"{file.stem}-run", every=every))
+            assert code == 0, (file, said.getvalue())
+    finally:
+        os.chdir(here)
+        torch.set_num_threads(threads)
 
 
 def by_hand(file: Path, info: RunInfo) -> RunInfo:
@@ -64,7 +70,3 @@ def _places(file: str, tree: ast.Module) -> Iterator[Place]:
             yield Place("optimizer", file, line, name)
         elif name in _CALLS:
             yield Place(_CALLS[name], file, line)  # type: ignore[arg-type]
-
-
-if __name__ == "__main__":
-    sys.exit(_record_here(sys.argv[1:]))

@@ -78,7 +78,7 @@ class Learner:
 
 
 x = torch.randn(200, 10)
-Learner().fit(x, x[:, :4].argmax(1), 300)
+Learner().fit(x, x[:, :4].argmax(1), 210)
 """
 
 SCRIPTS["zero"] = """\
@@ -276,7 +276,7 @@ prices = 2000 + 500 * x[:, :1]
 model = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 1))
 opt = torch.optim.Adam(model.parameters(), lr=1e-3)
 mse = nn.MSELoss()
-for epoch in range(30):
+for epoch in range(20):
     for i in range(0, 256, 32):
         batch, target = x[i : i + 32], prices[i : i + 32]
         loss = mse(model(batch), target)
@@ -384,7 +384,7 @@ net = nn.Sequential(nn.Linear(10, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout
 opt = torch.optim.SGD(net.parameters(), lr=0.1)
 x = 5 * torch.randn(256, 10) + 20
 y = x[:, :4].argmax(1)
-for epoch in range(10):
+for epoch in range(6):
     for i in range(0, 256, 32):
         opt.zero_grad()
         loss = nn.functional.cross_entropy(net(x[i:i+32]), y[i:i+32])
@@ -496,7 +496,7 @@ net = nn.Sequential(nn.Linear(10, 32), *[Block(32) for _ in range(24)], nn.Linea
 opt = torch.optim.SGD(net.parameters(), lr=1e-5)
 x = torch.randn(256, 10)
 y = x[:, :4].argmax(1)
-for _ in range(40):
+for _ in range(12):
     opt.zero_grad()
     loss = nn.functional.cross_entropy(net(x), y)
     loss.backward()
@@ -563,7 +563,7 @@ reader = Reader()
 opt = torch.optim.SGD(reader.parameters(), lr=0.02)
 x = torch.randn(64, 100, 4)
 y = (x[:, 0, 0] > 0).long()
-for _ in range(110):
+for _ in range(60):
     opt.zero_grad()
     loss = nn.functional.cross_entropy(reader(x), y)
     loss.backward()

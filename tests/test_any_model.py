@@ -344,3 +344,24 @@ def test_a_usual_model_is_healthy(
             optimizer.step()
             optimizer.zero_grad()
     assert str(gradscope.diagnose(gradscope.read_run(tmp_path / "run"))).startswith("healthy")
+
+
+def test_a_single_number_beside_the_data_is_no_input(tmp_path: Path) -> None:
+    """A count of items that is handed to the model with the data is not taken for a feature of size 32."""
+
+    class Counted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 1)
+
+        def forward(self, count: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x).sum() / count
+
+    model = Counted()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1):
+        model(torch.tensor(32.0), torch.ones(8, 4)).backward()
+        optimizer.step()
+    signals = Signals(gradscope.read_run(tmp_path / "run"))
+    fed = next(i for i, site in enumerate(signals.sites) if site.role == "input" and site.path == "")
+    assert signals.values("activation", "maximum")[fed].tolist() == [1.0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import inspect
+import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ from torch import nn
 
 import gradscope
 from gradscope.autowatch import Session
-from gradscope.errors import WatchError
+from gradscope.errors import NotApplicable, WatchError
 from gradscope.records import Run
 from gradscope.store import read_run
 
@@ -296,7 +298,8 @@ def test_an_error_of_ours_is_said_and_the_training_goes_on(capsys: pytest.Captur
     with Session(run_dir="file/run") as session:
         model = net()
         assert train(model, sgd(model)) == expected
-    assert capsys.readouterr().err.startswith("gradscope: a Sequential is not watched: cannot write a run to file/run")
+    said = f"gradscope: a Sequential is not watched: cannot write a run to {Path.cwd()}/file/run"
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_a_program_that_watches_itself_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -366,3 +369,129 @@ def test_nothing_of_the_model_is_kept_alive() -> None:
         gc.collect()
         assert [each() for each in gone] == [None] * 3
     assert names(session) == ["Sequential"]
+
+
+class Named(nn.Module):
+    """A model that is fed by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, *, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.layer(x)
+        return out
+
+
+def test_what_is_put_on_keyword_arguments_counts_from_the_first_pass_on() -> None:
+    """A hook that changes them, put on before the training, changes those of the call in which the model is found."""
+
+    def double(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        return args, {**kwargs, "x": 2 * kwargs["x"]}
+
+    torch.manual_seed(0)
+    model = Named()
+    by_hand = copy.deepcopy(model)
+    optimizer = sgd(model)
+    with Session(before_training=lambda it, _: it.register_forward_pre_hook(double, with_kwargs=True) and None):
+        losses = train(lambda x: model(x=x + 1), optimizer)
+    assert losses == train(lambda x: by_hand(x=2 * (x + 1)), sgd(by_hand))
+
+
+def test_what_a_hook_raises_in_the_first_pass_is_raised() -> None:
+    """A remedy that finds that it cannot act is not taken for an error of ours, which would end the watching only."""
+
+    def refuse(*_: Any) -> None:
+        raise NotApplicable("not with this input")
+
+    model = net()
+    with (
+        pytest.raises(NotApplicable, match="not with this input"),
+        Session(before_training=lambda it, _: it.register_forward_pre_hook(refuse) and None),
+    ):
+        train(model, sgd(model))
+
+
+@pytest.mark.parametrize("stream", ["closed", "none", "its own"])
+def test_a_program_may_do_with_stderr_what_it_likes(
+    stream: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Closed, taken away or sent elsewhere: what we say goes where stderr was before, and never into stdout."""
+    taken = io.StringIO()
+    with gradscope.autowatch() as session:
+        if stream == "closed":
+            taken.close()
+        monkeypatch.setattr("sys.stderr", None if stream == "none" else taken)
+        train(model := net(), sgd(model))
+    assert len(session.scopes) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("gradscope: recording to runs/")) == ("", 1)
+    assert stream == "closed" or taken.getvalue() == ""
+
+
+def test_a_program_may_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of the folder in the middle of a training: the run stays where it is, whole, and is read there."""
+    (tmp_path / "elsewhere").mkdir()
+    with gradscope.autowatch(every=1) as session:
+        model = net()
+        optimizer = sgd(model)
+        train(model, optimizer)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        train(model, optimizer)
+        assert session.scopes[0].diagnose().verdict == "healthy"
+    assert session.scopes[0].run_dir is not None
+    run = read_run(tmp_path / session.scopes[0].run_dir)
+    assert (len(run.steps), run.info.state) == (6, "ended")
+    assert session.summary().endswith(f"gradscope report {session.scopes[0].run_dir}")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_loss_that_runs_through_another_model_leaves_no_line_there() -> None:
+    """The line of a generator's backward pass is none of the discriminator's, though its graph runs through it."""
+    with gradscope.autowatch(every=1) as session:
+        made, judge = nn.Linear(4, 4), nn.Linear(4, 1)
+        of_made, of_judge = sgd(made), sgd(judge)
+        for _ in range(3):
+            of_judge.zero_grad()
+            judge(made(torch.ones(2, 4)).detach()).sum().backward()
+            of_judge.step()
+            of_made.zero_grad()
+            judge(made(torch.ones(2, 4))).sum().backward()
+            of_made.step()
+    lines = Path(HERE).read_text().splitlines()
+    found = {
+        run.info.sites[0].shape: [
+            lines[place.line - 1].strip() for place in run.info.places if place.what == "backward"
+        ]
+        for run in runs(session)
+    }
+    assert found == {
+        (1, 4): ["judge(made(torch.ones(2, 4)).detach()).sum().backward()"],
+        (4, 4): ["judge(made(torch.ones(2, 4))).sum().backward()"],
+    }
+
+
+def test_a_program_that_makes_models_without_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first 20 are watched; that the others are not is said once."""
+    with gradscope.autowatch(every=1) as session:
+        for _ in range(23):
+            model = nn.Linear(4, 1)
+            train(model, sgd(model), steps=2)
+    assert len(session.scopes) == 20
+    said = "gradscope: this program trains more than 20 models: those after them are not watched\n"
+    assert capsys.readouterr().err.count(said) == 1
+
+
+def test_an_optimizer_that_waits_for_its_model_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a step is called from is found out once, not by reading the program again at every step."""
+    read: list[object] = []
+    walk = ast.walk
+    waits = sgd(nn.Linear(1, 1))
+    with gradscope.autowatch(every=1):
+        model = net()
+        optimizer = sgd(model)
+        train(model, optimizer)
+        monkeypatch.setattr("ast.walk", lambda tree: read.append(tree) or walk(tree))
+        train(model, optimizer, steps=5)
+    assert read == []
+    assert waits.param_groups

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -72,15 +73,22 @@ def sick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def patched(sick: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with every script after `fix --apply`, and the run of it: `clip--gradient-clipping.py`."""
-    folder = tmp_path_factory.mktemp("patched")
+    """A folder with every script after its patch, and the run of it: `clip--gradient-clipping.py`.
+
+    What `gradscope fix` prints is taken by `git apply -p0` and by `patch -p0`, which writes these.
+    """
+    folder, diffs = tmp_path_factory.mktemp("patched"), []
     for name, rule, remedy in CURES:
-        script, before = sick / f"{name}.py", (sick / f"{name}.py").read_bytes()
-        try:
-            assert main(["fix", str(sick / f"{name}-run"), rule, "--remedy", remedy, "--apply"]) == 0, (name, remedy)
-            shutil.move(script, folder / f"{name}--{remedy}.py")
-        finally:
-            script.write_bytes(before)
+        file = f"{name}--{remedy}.py"
+        (folder / file).write_text(SCRIPTS[name])
+        findings = {each.rule: each for each in _diagnosed(sick / f"{name}-run").findings}
+        assert rule in findings, (name, rule, list(findings))
+        patch = next((each.patch for each in findings[rule].suggestions if each.remedy == remedy), "")
+        assert patch.startswith(f"--- {name}.py\n+++ {name}.py\n"), (name, rule, remedy)
+        diffs.append(patch.replace(f"{name}.py", file, 2))
+    for command in (["git", "apply", "-p0", "--check", "-"], ["patch", "-p0", "--silent", "--no-backup-if-mismatch"]):
+        done = subprocess.run(command, input="".join(diffs), capture_output=True, text=True, cwd=folder, check=False)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
     record(sorted(folder.glob("*.py")))
     return folder
 
@@ -99,17 +107,6 @@ def test_a_patch_cures(sick: Path, patched: Path, name: str, rule: str, remedy: 
     """The script was sick; with the patch written into it, it runs as a program, and the sickness is gone."""
     assert rule in [finding.rule for finding in _diagnosed(sick / f"{name}-run").findings]
     assert rule not in _rules(patched / f"{name}--{remedy}-run")
-
-
-@PATCHED
-def test_patch_and_git_take_the_diff(sick: Path, tmp_path: Path, name: str, rule: str, remedy: str) -> None:
-    """What `gradscope fix` prints is taken by `patch -p0` and by `git apply -p0`."""
-    finding = next(each for each in _diagnosed(sick / f"{name}-run").findings if each.rule == rule)
-    diff = next(each.patch for each in finding.suggestions if each.remedy == remedy)
-    (tmp_path / f"{name}.py").write_text(SCRIPTS[name])
-    for command in (["git", "apply", "-p0", "--check", "-"], ["patch", "-p0", "--dry-run", "--silent"]):
-        done = subprocess.run(command, input=diff, capture_output=True, text=True, cwd=tmp_path, check=False)
-        assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @PATCHED
@@ -157,8 +154,11 @@ def test_the_diff_goes_to_stdout_and_the_reason_to_stderr(sick: Path, capsys: py
         "--- zero.py\n+++ zero.py\n@@ -10,5 +10,6 @@\n for it in range(60):\n \tout = clf(data)\n"
         " \tcost = ce(out, label)\n+\tsolver.zero_grad()\n \tcost.backward()  # no zero_grad\n \tsolver.step()\n"
     )
-    assert said.err.startswith("F1 accumulating-gradient: zero.py:13: insert before cost.backward(). 99.")
-    assert said.err.count("\n") == 1
+    assert said.err.startswith(
+        "F1 accumulating-gradient: Zero the gradients before each backward pass.\n"
+        "zero.py:13: insert before cost.backward(). 99."
+    )
+    assert max(map(len, said.err.splitlines())) <= 80
     assert (sick / "zero.py").read_bytes() == before
 
 
@@ -167,6 +167,16 @@ def test_a_finding_is_named_by_number_or_rule(sick: Path, typed: str, capsys: py
     """F1, f1, 1 and the rule's id are one finding."""
     assert main(["fix", str(sick / "zero-run"), typed]) == 0
     assert "+\tsolver.zero_grad()" in capsys.readouterr().out
+
+
+def test_what_is_passed_over_is_said(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the first suggestion has no patch the reason stands before the one that has."""
+    assert main(["fix", str(sick / "clip-run"), "learning-rate-too-high"]) == 0
+    first = _diagnosed(sick / "clip-run").findings
+    finding = next(each for each in first if each.rule == "learning-rate-too-high")
+    ahead = [each.remedy for each in takewhile(lambda each: not each.patch, finding.suggestions)]
+    said = capsys.readouterr().err
+    assert [f"No patch for {remedy}, suggested ahead of this: " in said for remedy in ahead] == [True] * len(ahead)
 
 
 def test_the_diff_is_coloured_where_that_is_wanted(sick: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,9 +276,9 @@ def test_a_run_without_its_source_shows_the_code(
     _changed(run, places=(), sources=())
     said = _refused([str(run), "F1"], capsys)
     assert said == (
-        "gradscope: nobody can say this as a change of your lines:\n"
+        "gradscope: there is no patch of your lines for this finding:\n"
         "  zero-grad: the run kept no source: record it with `gradscope run`\n"
-        "To paste, for zero-grad:\n"
+        "To paste and fit by hand, for zero-grad:\n"
         "    optimizer.zero_grad()  # new\n    loss.backward()\n    optimizer.step()\n"
     )
 

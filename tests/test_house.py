@@ -41,11 +41,13 @@ FLOORS = {
     "stats": 2,
     "store": 2,
     "catalogue": 2,
+    "notices": 1,
     "numerals": 1,
     "records": 1,
     "errors": 1,
 }
 TORCH_FREE = (
+    "notices",
     "numerals",
     "records",
     "errors",

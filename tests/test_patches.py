@@ -15,11 +15,12 @@ from gradscope.patches.activations import final, swap_activations
 from gradscope.patches.edit import edited, unified_diff
 from gradscope.patches.layers import add_skips, insert_norms, scale_branches
 from gradscope.patches.loop import clip, scale_loss, train_mode, warm_up, zero
-from gradscope.patches.losses import loss_value, targets
+from gradscope.patches.losses import loss_value, lower_number, targets
 from gradscope.patches.model_code import ModelCode, drawn_anew
+from gradscope.patches.modules import fewer_groups, gate, lower_dropout, register
 from gradscope.patches.optimizer import give_all_parameters, set_rate, set_weight_decay, swap_optimizer
 from gradscope.patches.write import write
-from gradscope.records import Cause, Finding, Place, RunInfo, SourceFile
+from gradscope.records import Cause, Finding, OptimizerInfo, Place, RunInfo, SourceFile
 from gradscope.rules.handwritten import run as run_by_hand
 from gradscope.signals import Signals
 from tests.patching import ROOT, by_hand, places
@@ -210,6 +211,7 @@ RATES = [
     ("absent", "Adam(net.parameters())", "Adam(net.parameters(), lr=0.01)"),
     ("an option", "Adam(net.parameters(), lr=args.lr)", "Adam(net.parameters(), lr=0.01)"),
     ("named", "Adam(params=net.parameters(), lr=1e-1)", "Adam(params=net.parameters(), lr=0.01)"),
+    ("in options", "SGD(net.parameters(), **options)", 'SGD(net.parameters(), **{**options, "lr": 0.01})'),
     ("beyond ASCII", "Adam([{'params': net.parameters(), 'name': 'größe'}], lr=1)", None),
 ]
 
@@ -237,9 +239,67 @@ def test_a_rate_that_has_a_name(tmp_path: Path) -> None:
     assert changes(code, set_rate(code, "0.01")).endswith("+opt = torch.optim.SGD(net.parameters(), lr=0.01)")
 
 
+BEHIND = "def f():\n    opt = torch.optim.SGD(net.parameters(), lr={})\n    opt.step()\n\n\n"
+TRAINER = """class T:
+    def __init__(self, net{}):
+        self.opt = torch.optim.SGD(net.parameters(), {})
+
+    def fit(self):
+        self.opt.step()
+
+
+"""
+WRITTEN = [
+    ("an option", 'p.add_argument("--lr", type=float, default=0.5)\n' + BEHIND.format("args.lr"), "default=0.01)"),
+    (
+        "an option's other name",
+        'p.add_argument("--step", dest="lr", default=0.5)\n' + BEHIND.format("args.lr"),
+        "lt=0.01)",
+    ),
+    (
+        "a dash",
+        'p.add_argument("--learning-rate", default=0.5)\n' + BEHIND.format("args.learning_rate"),
+        "default=0.01)",
+    ),
+    ("a key", 'CFG = {"opt": {"lr": 5e-1}}\n' + BEHIND.format('CFG["opt"]["lr"]'), 'CFG = {"opt": {"lr": 0.01}}'),
+    ("a key that is asked for", 'cfg = {"lr": 1 / 2}\n' + BEHIND.format('float(cfg.get("lr"))'), 'cfg = {"lr": 0.01}'),
+    ("a class of settings", "class C:\n    lr: float = 0.5\n\n\n" + BEHIND.format("C.lr"), "    lr: float = 0.01"),
+    ("several at once", "lr, decay = 0.5, 0.0\nprint(lr)\n" + BEHIND.format("lr"), "lr, decay = 0.01, 0.0"),
+    ("a name that hands on", "rate = 0.5\nlr = rate\nprint(lr, rate)\n" + BEHIND.format("lr"), "rate = 0.01"),
+    ("a default", TRAINER.format(", lr=0.5", "lr=lr") + "T(net).fit()\n", "    def __init__(self, net, lr=0.01):"),
+    ("handed over", TRAINER.format(", lr=0.5", "lr=lr") + "T(net, lr=0.5).fit()\n", "T(net, lr=0.01).fit()"),
+    ("by position", TRAINER.format(", lr", "lr") + "T(net, 0.5).fit()\n", "T(net, 0.01).fit()"),
+    ("starred", TRAINER.format(", cfg", "**cfg") + 'T(net, {"lr": 0.5}).fit()\n', 'T(net, {"lr": 0.01}).fit()'),
+]
+
+
+@pytest.mark.parametrize(("text", "new"), [pytest.param(*each[1:], id=each[0]) for each in WRITTEN])
+def test_a_number_is_changed_where_it_is_written(tmp_path: Path, text: str, new: str) -> None:
+    """The rate that the run had is found behind options, keys, defaults and names, and what reads it stays."""
+    code = program(tmp_path, f"{HEAD}net = nn.Linear(4, 1)\n{text}", optimizers=(OptimizerInfo("SGD", {"lr": 0.5}),))
+    said = changes(code, set_rate(code, "0.01")).splitlines()
+    assert len(said) == 2
+    assert said[1].endswith(new)
+
+
+NOT_WRITTEN = [
+    ("another number", 'p.add_argument("--lr", default=0.3)\n', ()),
+    ("two of them", 'p.add_argument("--lr", default=0.5)\nlr = 0.5\n', ()),
+    ("typed", 'p.add_argument("--lr", default=0.5)\n', ("train.py", "--lr=0.5")),
+]
+
+
+@pytest.mark.parametrize(("text", "command"), [pytest.param(*each[1:], id=each[0]) for each in NOT_WRITTEN])
+def test_a_number_that_was_not_in_force_stays(tmp_path: Path, text: str, command: tuple[str, ...]) -> None:
+    """A default that the command line overrides, another number, or one of two: the optimizer's line changes."""
+    held = (OptimizerInfo("SGD", {"lr": 0.5}),)
+    text = f"{HEAD}net = nn.Linear(4, 1)\n{text}{BEHIND.format('args.lr')}"
+    code = program(tmp_path, text, optimizers=held, command=command)
+    assert changes(code, set_rate(code, "0.01")).endswith("+    opt = torch.optim.SGD(net.parameters(), lr=0.01)")
+
+
 REFUSED_RATES = [
     ("SGD([{'params': net.parameters(), 'lr': 1}], lr=0.1)", "line 4 gives parameter groups rates of their own"),
-    ("SGD(net.parameters(), **options)", "SGD is called with ** arguments"),
 ]
 
 
@@ -322,6 +382,27 @@ def test_training_mode_is_set_in_the_loop(tmp_path: Path) -> None:
     assert code.location(train_mode(code)) == "train.py:6: insert net.train() at the loop's beginning"
 
 
+EPOCHS = PLAIN.replace("for x in range(3):", "for epoch in range(2):\n  for x in range(3):")
+MODES = [
+    ("", "  net.train()", "before the loop over the batches"),
+    ("    if x == 2: net.eval()\n", "    net.train()", "at the loop's beginning"),
+    ("    if x == 2: test(net)\n", "    net.train()", "at the loop's beginning"),
+    ("    if x == 2: imported.test(net)\n", "    net.train()", "at the loop's beginning"),
+    ("  imported.test(net)\n", "  net.train()", "before the loop over the batches"),
+]
+
+
+@pytest.mark.parametrize(("more", "line", "where"), MODES)
+def test_training_mode_is_set_once_an_epoch_where_that_is_enough(
+    tmp_path: Path, more: str, line: str, where: str
+) -> None:
+    """Before the loop over the batches, unless a test may be among them."""
+    text = EPOCHS.replace("    opt.step()\n", f"    opt.step()\n{more}")
+    code = program(tmp_path, text.replace("net = ", "def test(m):\n    m.eval()\n\n\nnet = "))
+    assert changes(code, train_mode(code)) == f"+{line}"
+    assert (code.location(train_mode(code)) or "").endswith(where)
+
+
 def test_a_scaler_is_put_around_backward_and_step(tmp_path: Path) -> None:
     """Where autocast to float16 is there and the scaler is not; where it is not, nobody can say all the lines."""
     autocast = PLAIN.replace("    loss = ", "    with torch.autocast('cuda', torch.float16): loss = ")
@@ -336,6 +417,18 @@ def test_a_scaler_is_put_around_backward_and_step(tmp_path: Path) -> None:
 
 
 # the model
+
+
+def test_weights_and_inputs_are_whole_together(tmp_path: Path) -> None:
+    """Where all is halved by hand nothing is."""
+    code = program(tmp_path, PLAIN.replace("1)\nopt", "1).half()\nopt").replace("(2, 4))", "(2, 4).half())"))
+    assert changes(code, scale_loss(code)) == (
+        "-net = nn.Linear(4, 1).half()\n+net = nn.Linear(4, 1)\n"
+        "-    loss = net(torch.ones(2, 4).half()).sum()\n+    loss = net(torch.ones(2, 4)).sum()"
+    )
+    code = program(tmp_path, PLAIN.replace("1)\nopt", "1).half().to(torch.float16)\nopt"))
+    with pytest.raises(NoPatch, match=r"^weights, inputs and autocast must change together"):
+        scale_loss(code)
 
 
 def test_the_model_is_followed_to_where_it_is_built(tmp_path: Path) -> None:
@@ -394,6 +487,23 @@ def test_activations_are_swapped_however_they_are_called(tmp_path: Path, call: s
     assert "self.c" not in said
 
 
+@pytest.mark.parametrize("call", ["torch.sigmoid(self.b(x))", "self.b(x).sigmoid()"])
+def test_an_elu_is_no_method_of_tensors(tmp_path: Path, call: str) -> None:
+    """It is called as a function wherever a sigmoid was called."""
+    code = program(tmp_path, net(call))
+    assert "+        x = nn.functional.elu(self.b(x))" in changes(
+        code, swap_activations(code, "Sigmoid", "ELU()", False)
+    )
+
+
+@pytest.mark.parametrize("call", ["torch.exp(self.b(x))", "self.b(x).exp()"])
+def test_an_exponential_is_swapped_where_it_is_asked_for(tmp_path: Path, call: str) -> None:
+    """It is no activation of torch's, and is found by its operation."""
+    code = program(tmp_path, net(call))
+    said = changes(code, swap_activations(code, "Exp", "ReLU()", False))
+    assert said.endswith("relu(self.b(x))") or said.endswith("self.b(x).relu()")
+
+
 def test_a_leaky_relu_keeps_its_slope_as_a_function(tmp_path: Path) -> None:
     """0.01 goes along."""
     code = program(tmp_path, net("torch.relu(self.b(x))", kind="Tanh"))
@@ -450,6 +560,44 @@ def test_convolutions_get_a_skip_only_where_they_keep_the_size(tmp_path: Path) -
         add_skips(code, "1")
 
 
+def test_a_list_that_layers_are_appended_to_becomes_a_module_list(tmp_path: Path) -> None:
+    """It begins as a ModuleList, which has `append` too; a list of anything else stays."""
+    body = "    def __init__(self):\n        super().__init__()\n        self.{0} = []\n        self.{0}.append({1})\n"
+    text = f"{HEAD}\n\nclass Net(nn.Module):\n{body}\n\nnet = Net()\nopt = torch.optim.SGD(net.parameters(), lr=0.1)\n"
+    code = program(tmp_path, text.format("layers", "nn.Linear(4, 4)"))
+    assert changes(code, register(code)) == "-        self.layers = []\n+        self.layers = nn.ModuleList()"
+    code = program(tmp_path, text.format("losses", "0.5"))
+    with pytest.raises(NoPatch, match=r"^no list of layers is kept as an attribute in the model's lines$"):
+        register(code)
+
+
+@pytest.mark.parametrize(
+    "given", ['4, nonlinearity="relu", batch_first=True', '4, batch_first=True, nonlinearity="relu"']
+)
+def test_a_gru_takes_no_nonlinearity(tmp_path: Path, given: str) -> None:
+    """What only an RNN has a use for goes."""
+    code = program(tmp_path, PLAIN.replace("net = nn.Linear(4, 1)", f"net = nn.RNN(4, {given})"))
+    assert "+net = nn.GRU(4, 4, batch_first=True)\n" in changes(code, gate(code, 3.0))
+
+
+DROPPED = [
+    ("a name", "RATE = 0.9\nnet = nn.Sequential(nn.Linear(4, 4), nn.Dropout(RATE))", "+RATE = 0.2"),
+    (
+        "a block's",
+        "net = nn.TransformerEncoderLayer(4, 2, dropout=0.9)",
+        "+net = nn.TransformerEncoderLayer(4, 2, dropout=0.2)",
+    ),
+    ("a name for a block", "width, drop = 4, 0.9\nnet = nn.LSTM(width, width, dropout=drop)", "+width, drop = 4, 0.2"),
+]
+
+
+@pytest.mark.parametrize(("text", "new"), [pytest.param(*each[1:], id=each[0]) for each in DROPPED])
+def test_dropout_is_lowered_where_its_rate_is_written(tmp_path: Path, text: str, new: str) -> None:
+    """In the layer's own line, in that of a block with dropout inside, or where a name gets the number."""
+    code = program(tmp_path, PLAIN.replace("net = nn.Linear(4, 1)", text))
+    assert changes(code, lower_dropout(code, 0.2)).splitlines()[1:] == [new]
+
+
 def test_weights_are_drawn_before_the_model_is_moved_or_loaded(tmp_path: Path) -> None:
     """Right behind the statement that builds the model, so that what is loaded later stays."""
     code = program(tmp_path, PLAIN.replace("opt = ", "net.load_state_dict(saved)\nopt = "))
@@ -490,6 +638,64 @@ def test_the_loss_is_found_behind_backward(tmp_path: Path, backward: str, expect
     assert value is not None
     assert value.text == expected
     assert targets(code).text == "y"
+
+
+# what the demos are cured with
+
+DRAWN = """for module in model.modules():
+    torch.nn.init.ones_(module.weight)"""
+
+
+def test_weights_are_drawn_after_what_else_is_done_to_them(tmp_path: Path) -> None:
+    """A loop of the user's own over the model would undo it."""
+    loop = "for p in net.parameters():\n    p.data *= 2\nopt = "
+    code = program(tmp_path, PLAIN.replace("opt = ", loop, 1))
+    assert [edit.first for edit in drawn_anew(code, DRAWN) if edit.lines] == [6]
+
+
+def test_a_wrapper_of_the_model_stays_behind_the_drawing(tmp_path: Path) -> None:
+    """DistributedDataParallel copies the weights to all processes: they are drawn before that."""
+    wrapped = PLAIN.replace("opt = ", "ddp = nn.parallel.DistributedDataParallel(net)\nopt = ", 1)
+    assert [edit.first for edit in drawn_anew(program(tmp_path, wrapped), DRAWN) if edit.lines] == [4]
+
+
+def test_an_adam_keeps_all_but_its_eps(tmp_path: Path) -> None:
+    """The smallest change: no other class, no other options."""
+    code = program(tmp_path, PLAIN.replace("SGD(net.parameters(), lr=0.1)", "AdamW(net.parameters(), 0.1)"))
+    new = "opt = torch.optim.AdamW(net.parameters(), 0.1, eps=1e-12)"
+    assert changes(code, swap_optimizer(code, "Adam", "lr=0.001, eps=1e-12")).endswith(f"+{new}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "loss_of = FocalLoss(gamma={})",
+        "def focal(x, y, gamma={}): ...",
+        "def focal(x, y, *, gamma={}): ...",
+        "GAMMA = {}",
+    ],
+)
+def test_a_number_is_lowered_wherever_it_is_called_so(tmp_path: Path, line: str) -> None:
+    """An argument, a default, or a variable."""
+    code = program(tmp_path, PLAIN + line.format(50) + "\n")
+    assert changes(code, lower_number(code, "gamma", 2)) == f"-{line.format(50)}\n+{line.format(2)}"
+
+
+def test_two_numbers_of_one_name_are_left(tmp_path: Path) -> None:
+    """Nobody can say which one is meant; one that is low enough does not count."""
+    code = program(tmp_path, PLAIN + "f(gamma=50)\nf(gamma=60)\nf(gamma=1)\n")
+    with pytest.raises(NoPatch, match=r"^2 numbers above 2 are called gamma: one is clear$"):
+        lower_number(code, "gamma", 2)
+
+
+def test_groups_become_fewer(tmp_path: Path) -> None:
+    """Where they are written as a number that is low enough already, there is nothing to do."""
+    code = program(tmp_path, PLAIN.replace("nn.Linear(4, 1)", "nn.Sequential(nn.GroupNorm(32, 32), nn.Linear(4, 1))"))
+    assert "+net = nn.Sequential(nn.GroupNorm(4, 32), nn.Linear(4, 1))" in changes(code, fewer_groups(code, 4))
+    with pytest.raises(
+        NoPatch, match=r"^no GroupNorm of more than 32 groups is written in the lines that build the model$"
+    ):
+        fewer_groups(code, 32)
 
 
 # writing

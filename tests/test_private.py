@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from gradscope.recorder import private
 
@@ -181,3 +182,26 @@ def test_what_hooks_packed_is_not_unpacked() -> None:
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
         loss = nn.functional.nll_loss(logits, torch.tensor([0, 1, 2, 0]))
     assert private.saved_tensor(loss.grad_fn, "target") is None
+
+
+def test_keywords_of_call() -> None:
+    """A global pre-hook finds the very dict that `forward` is given; outside of a call there is none."""
+    seen = []
+
+    class Fed(nn.Module):
+        def forward(self, **named: int) -> int:
+            return named["x"]
+
+    def hook(module: nn.Module, _: object) -> None:
+        keywords = private.keywords_of_call(module)
+        assert keywords is not None
+        seen.append(dict(keywords))
+        keywords["x"] = 2
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        assert Fed()(x=1) == 2
+    finally:
+        handle.remove()
+    assert seen == [{"x": 1}]
+    assert private.keywords_of_call(Fed()) is None

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from gradscope.records import (
     VerdictName,
 )
 from gradscope.reports import document, json_text, strips, terminal, words
+from gradscope.reports import trial as trial_text
 from gradscope.reports.document import error_document
 from gradscope.reports.look import Color, Look, look_of
 from gradscope.reports.numbers import Count, Latest, headline_numbers
@@ -93,6 +95,40 @@ def test_every_format_renders_an_empty_run(name: str, verdict: VerdictName) -> N
     text = RENDERERS[name](document(EMPTY, Diagnosis(verdict, "No step yet.")))
     assert "No step yet." in text
     assert text.endswith("\n")
+
+
+PATCH = (
+    "--- a.py\n+++ a.py\n@@ -3,3 +3,3 @@\n     b()\n-    opt = SGD(net.parameters(), 3)\n"
+    "+    opt = SGD(net.parameters(), 0.3)\n"
+)
+
+
+def test_a_patch_is_shown_in_the_users_own_names() -> None:
+    """The lines that change stand in the place of the code to paste; where they are many, that stands there."""
+    cure = Suggestion("lower-learning-rate", "Lower it", "it fits", "model.paste()", "a.py:4: lr", None, PATCH)
+    said = terminal.render(document(_sick_run(), replace(SICK, findings=(_finding(suggestions=(cure,)),))))
+    assert "at a.py:4: lr; `gradscope fix --apply` writes it\n" in said
+    assert f"{' ' * 17}-opt = SGD(net.parameters(), 3)\n{' ' * 17}+opt = SGD(net.parameters(), 0.3)\n" in said
+    assert "model.paste()" not in said
+    cure = replace(cure, patch=PATCH + "+    more()\n" * 16)
+    said = terminal.render(document(_sick_run(), replace(SICK, findings=(_finding(suggestions=(cure,)),))))
+    assert "model.paste()" in said
+    assert "more()" not in said
+
+
+def test_what_a_trial_could_not_apply_did_not_fail() -> None:
+    """It says nothing about the cure, and the remedy's name is said once."""
+    control = {"low": None, "pairs": 0}
+    outcome = {
+        **{"effect": "failed", "state": "not applicable", "title": "Use ReLU", "remedies": ["activation-swap"]},
+        **{"outcome": "not applicable: activation-swap: no module is one", "step_time": None, "changes": []},
+        **{"against_no_change": control, "against_random": control},
+    }
+    held = {"headline": "Sick", "planned": 0, "outcomes": [outcome], "not_tried": [], "notes": [], "run": "runs/a"}
+    assert trial_text.render(held).splitlines()[2:4] == [
+        "1. Use ReLU (activation-swap) ○ could not be tried from outside",
+        "   No module is one.",
+    ]
 
 
 @pytest.mark.parametrize("name", RENDERERS)

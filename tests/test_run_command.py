@@ -18,6 +18,7 @@ import pytest
 from gradscope.cli import main
 from gradscope.records import Run
 from gradscope.store import read_run
+from tests.forking import by_python, by_us
 
 SCRIPTS = Path(__file__).parent / "scripts"
 WATCHED = ("-m", "gradscope", "run")
@@ -79,11 +80,18 @@ RunBoth = Callable[..., Ran]
 
 
 @pytest.fixture
-def run_both(tmp_path: Path) -> RunBoth:
-    """Runs a script of `tests/scripts` both ways, at the same time."""
+def run_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunBoth:
+    """Runs a script of `tests/scripts` both ways, in forks of this process, or in processes of their `own`."""
 
-    def run(script: str, *arguments: str, ours: Sequence[str] = ("--every", "1"), **more: str) -> Ran:
+    def run(
+        script: str, *arguments: str, ours: Sequence[str] = ("--every", "1"), own: bool = False, **more: str
+    ) -> Ran:
         file = SCRIPTS / script
+        if not own:
+            for name, value in more.items():
+                monkeypatch.setenv(name, value)
+            pair = by_python(file, arguments, tmp_path), by_us(["run", *ours, str(file), *arguments], tmp_path)
+            return Ran(file, *pair, recorded(pair[1].stderr, tmp_path))
         plain = start(file, *arguments, folder=tmp_path, **more)
         watched = start(*WATCHED, *ours, file, *arguments, folder=tmp_path, **more)
         done = ended(plain), ended(watched)
@@ -112,7 +120,7 @@ def printed(ran: Ran, pattern: str) -> list[float]:
 
 def test_a_plain_loop(run_both: RunBoth) -> None:
     """A loop at module level: its model, optimizer, loss and lines are found, nothing is changed."""
-    ran = run_both("plain_loop.py")
+    ran = run_both("plain_loop.py", own=True)
     same(ran)
     (run,) = ran.runs
     assert (run.info.model, [each.kind for each in run.info.optimizers]) == ("Sequential", ["SGD"])
@@ -160,7 +168,7 @@ def test_a_loop_in_functions(run_both: RunBoth) -> None:
 
 def test_a_script_with_arguments(run_both: RunBoth) -> None:
     """argparse, a guard and an atexit: what comes behind the script is the script's, even where we have such an option."""
-    ran = run_both("arguments.py", "--lr", "0.3", "--every", "7", "-m", "0.5", "--", "--a file", "-x")
+    ran = run_both("arguments.py", "--lr", "0.3", "--every", "7", "-m", "0.5", "--", "--a file", "-x", own=True)
     assert (ran.plain.stdout, ran.plain.returncode) == (ran.watched.stdout, ran.watched.returncode)
     assert ran.plain.stdout.endswith("at exit\n")
     (run,) = ran.runs
@@ -172,6 +180,7 @@ def test_a_script_with_arguments(run_both: RunBoth) -> None:
 
 def test_a_lightning_trainer(run_both: RunBoth) -> None:
     """Lightning calls `training_step`, no module: the module around all that is optimized is watched."""
+    pytest.importorskip("lightning")  # once, for both forks
     ran = run_both("lightning_trainer.py")
     same(ran)
     (run,) = ran.runs
@@ -190,6 +199,7 @@ def test_a_lightning_trainer(run_both: RunBoth) -> None:
 
 def test_a_transformers_trainer(run_both: RunBoth) -> None:
     """A Transformers Trainer that accumulates two batches: a step's loss is what its gradients are of."""
+    pytest.importorskip("transformers")  # once, for both forks
     ran = run_both("transformers_trainer.py")
     same(ran)
     (run,) = ran.runs
@@ -201,6 +211,7 @@ def test_a_transformers_trainer(run_both: RunBoth) -> None:
 
 def test_an_accelerate_loop(run_both: RunBoth) -> None:
     """Accelerate wraps the model, the optimizer and `backward`; lines are the user's all the same."""
+    pytest.importorskip("accelerate")  # once, for both forks
     ran = run_both("accelerate_loop.py")
     same(ran)
     (run,) = ran.runs
@@ -258,7 +269,7 @@ def test_two_phases(run_both: RunBoth) -> None:
 
 def test_a_script_that_crashes(run_both: RunBoth) -> None:
     """An error that the script does not catch is Python's own: its text, its code, and nothing of us in its traceback."""
-    ran = run_both("crashes.py")
+    ran = run_both("crashes.py", own=True)
     same(ran)
     assert ran.plain.returncode == 1
     traceback = ran.watched.stderr[ran.watched.stderr.index("Traceback") :]
@@ -295,7 +306,7 @@ def test_mixed_precision(run_both: RunBoth, dtype: str) -> None:
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_loader_workers(run_both: RunBoth, method: str) -> None:
     """Worker processes, forked or spawned, find the script's `__main__` and write nothing."""
-    ran = run_both("workers.py", START_METHOD=method)
+    ran = run_both("workers.py", own=method == "spawn", START_METHOD=method)
     same(ran)
     (run,) = ran.runs
     assert (len(run.steps), run.info.state) == (6, "ended")
@@ -419,10 +430,11 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert (run.info.state, run.events[-1].data["reason"]) == ("ended", "KeyboardInterrupt: ")
 
 
-def test_off(tmp_path: Path) -> None:
+def test_off(run_both: RunBoth, tmp_path: Path) -> None:
     """With GRADSCOPE=off the script runs and nothing else happens."""
-    out, said, _ = both(tmp_path, SCRIPTS / "plain_loop.py", GRADSCOPE="off")
-    assert (len(out.splitlines()), said) == (13, "")
+    ran = run_both("plain_loop.py", GRADSCOPE="off")
+    same(ran)
+    assert (len(ran.watched.stdout.splitlines()), ran.watched.stderr) == (13, "")
     assert not (tmp_path / "runs").exists()
 
 
@@ -470,3 +482,21 @@ def test_what_cannot_be_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == (
         "gradscope: expected a script, or -m and a module, behind the options; none is there.\n"
     )
+
+
+def test_an_executor_that_nobody_shuts_down(tmp_path: Path) -> None:
+    """Its threads wait for work for ever; Python ends them, after what they were given, and so do we."""
+    text = (
+        "import time\nfrom concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(2)\n"
+        "pool.submit(lambda: (time.sleep(0.2), print('late')))\nprint('end')\n"
+    )
+    assert both(tmp_path, write(tmp_path, text))[0] == "end\nlate\n"
+
+
+def test_a_script_that_closes_its_streams(tmp_path: Path) -> None:
+    """What it said stays said, its exit code is its own, and we still say what we found."""
+    file = write(tmp_path, "import sys\nprint('said')\nsys.stdout.close()\nsys.stderr.close()\nsys.exit(4)\n")
+    done = ended(start(*WATCHED, file, folder=tmp_path))
+    assert (done.stdout, done.returncode) == ("said\n", 4)
+    file = write(tmp_path, "import sys\nprint('said')\nsys.stderr = None\nsys.exit('no data')\n")
+    assert both(tmp_path, file)[0] == "said\n"

@@ -34,6 +34,7 @@ from gradscope.surgery.initialise import draw, initialise, stream
 from gradscope.surgery.modes import lower_dropout, train_in_training_mode, unfreeze
 from gradscope.surgery.modules import insert_after, module_at, modules_by_path, put
 from gradscope.surgery.norms import normalise_after, swap_norms
+from gradscope.surgery.optimizers import become_adam
 from gradscope.surgery.parameters import join, leave
 from gradscope.surgery.recurrence import gate
 from gradscope.surgery.skips import add_skips, scale_branches
@@ -631,3 +632,16 @@ def test_the_branches_of_known_networks_are_found(tmp_path: Path) -> None:
     ends = [signals.sites[i].path.removeprefix("blocks.layers.0.") for i in branch_ends(signals)]
     assert ends == ["dropout1", "dropout2"]
     assert places_for_norms(signals, "batch") == [["blocks.layers.0.linear1", "layer"]]
+
+
+def test_an_optimizer_that_was_an_adam_for_a_while_has_its_options_in_their_order() -> None:
+    """Undoing a change of kind gives groups and defaults that are written as they were."""
+    model = wide()
+    optimizer = torch.optim.RMSprop(model.parameters(), lr=0.01)
+    before = [list(each.items()) for each in (optimizer.defaults, optimizer.state_dict()["param_groups"][0])]
+    applied = Applied()
+    become_adam(applied, optimizer, 1e-8)
+    assert type(optimizer) is torch.optim.Adam
+    applied.undo()
+    after = [list(each.items()) for each in (optimizer.defaults, optimizer.state_dict()["param_groups"][0])]
+    assert (type(optimizer), after) == (torch.optim.RMSprop, before)

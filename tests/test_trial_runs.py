@@ -12,17 +12,20 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 import gradscope
 from gradscope.errors import NothingToTry, ProgramError, ProgramNotFound
 from gradscope.store import list_runs, read_run
+from gradscope.trials.child import main as start_child
 from gradscope.trials.experiment import Options
 from gradscope.trials.job import NO_CHANGE, REPEAT, Job, Result, Treatment
 from gradscope.trials.notes import notes
 from gradscope.trials.processes import Limits, run_child
 from gradscope.trials.start import try_program
+from tests.forking import forked
 
 SIGMOIDS = """
 import sys
@@ -85,7 +88,18 @@ def _job(folder: Path, arm: str = NO_CHANGE, **fields: object) -> Job:
 
 
 def _ran(job: Job, limits: Limits | None = None) -> Result:
-    return run_child(job, limits or Limits(), threading.Event())
+    """Runs a job; without limits in a fork, where the child does its own work without what a process costs."""
+    if limits is not None:
+        return run_child(job, limits, threading.Event())
+    job.save()
+
+    def child() -> int:
+        sys.argv[:] = ["child", str(job.job_file)]
+        start_child()
+        return 1
+
+    forked(child, Path(job.folder))
+    return Result.from_json(job.answer_file.read_text())
 
 
 def _gradscope(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -230,7 +244,7 @@ def test_a_run_ends_at_its_last_step(tmp_path: Path) -> None:
     (course,) = result.courses
     assert (result.state, len(course.losses), course.model) == ("done", 20, "Linear")
     assert course.step_seconds > 0
-    assert (tmp_path / "no-change-seed0.log").read_text().split()[-1] == "19"
+    assert (tmp_path / "child.out").read_text().split()[-1] == "19"
     torch.manual_seed(0)
     model, data = torch.nn.Linear(8, 1), torch.randn(64, 8)
     assert course.losses[0] == (model(data) - data.sum(1, keepdim=True)).square().mean().item()
@@ -336,3 +350,47 @@ def _is_alive(process: int) -> bool:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+# what a program may do
+
+
+def test_a_program_that_builds_its_optimizer_anew(tmp_path: Path) -> None:
+    """That begins another training: the program is stopped where the steps are over all the same, and it is said."""
+    anew = "optimizer = torch.optim.SGD(model.parameters(), lr=0.05) if step % 8 == 0 else optimizer"
+    _program(tmp_path, steps=100000, before=f"{anew}; print(step, flush=True)")
+    for model, most in ((None, 50), (0, 25)):  # at first nobody knows which model will be treated
+        result = _ran(_job(tmp_path, model=model, run=str(tmp_path / f"run-{model}")))
+        assert (result.state, len(result.courses[0].losses)) == ("ended early", 8)
+        assert result.why == "another optimizer or model took its place, which begins another training"
+        assert int((tmp_path / "child.out").read_text().split()[-1]) < most
+
+
+def test_a_remedy_that_meets_what_it_cannot_act_on(tmp_path: Path) -> None:
+    """In the first forward it sees numbers of words, which have no scale: not applicable, not a crash."""
+    text = LINEAR.replace("torch.nn.Linear(8, 1)", "torch.nn.Sequential(torch.nn.Embedding(9, 1), torch.nn.Flatten(1))")
+    text = text.replace("torch.randn(64, 8)", "torch.randint(0, 9, (64, 8))")
+    (tmp_path / "train.py").write_text(text.format(rate=0.05, steps=100, before="pass"))
+    result = _ran(_job(tmp_path, "x", treatments=(Treatment("standardize-inputs"),)))
+    assert (result.state, result.why.startswith("the model is fed no tensor of floating-point")) == (
+        "not applicable",
+        True,
+    )
+
+
+def test_a_program_that_closes_stdout_is_stopped_too(tmp_path: Path) -> None:
+    """Its streams are its own affair: it ends at its last step, and what it has started, in any session, ends with it."""
+    code = "import subprocess; p = p if step else subprocess.Popen(['sleep', '60'], start_new_session=True)"
+    _program(tmp_path, steps=100000, before=f"{code}; open('pid', 'w').write(str(p.pid)); sys.stdout.close()")
+    file = tmp_path / "train.py"
+    file.write_text(f"import sys\np = None\n{file.read_text()}")
+    result = _ran(_job(tmp_path))
+    assert (result.state, len(result.courses[0].losses)) == ("done", 20)
+    deadline = time.monotonic() + 5
+    while psutil.pid_exists(started := int((tmp_path / "pid").read_text())) and _alive(started):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _alive(process: int) -> bool:
+    return psutil.Process(process).status() != psutil.STATUS_ZOMBIE

@@ -497,3 +497,9 @@ def test_the_reports_text_holds_everything() -> None:
         assert text in said
     assert report.best is good
     assert trial_text.render(report.to_document()).rstrip("\n") == said
+
+
+def test_a_seed_stays_one_that_its_generator_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest seeds of numpy and torch are shifted to other ones that they take; what is no number stays."""
+    moved = [seeding._moved(seed, 1000) for seed in (7, np.int64(7), 2**32 - 1, 2**64 - 1, -5, [1, 2], None)]
+    assert moved == [1007, 1007, 999, 999, 995, [1, 2], None]

@@ -66,6 +66,10 @@ class Objectives:
         trained = tuple(number for number in found if number in self._trained.get(way, ()))
         return trained or found
 
+    def is_sure(self, way: Hashable) -> bool:
+        """Whether it is known which models the losses from there belong to: those that they reach may be more."""
+        return len(self._reached.get(way, ())) == 1 or bool(self._trained.get(way))
+
     def stepped(self, model: int) -> None:
         """Notes that an optimizer of a model stepped."""
         self._stepped = True

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -18,6 +18,7 @@ from types import CodeType, ModuleType, TracebackType
 
 from gradscope.autowatch.session import Session
 from gradscope.errors import ProgramError, ProgramNotFound
+from gradscope.notices import say
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 INTERRUPTED = 130
@@ -166,7 +167,14 @@ def _first_on_path(folder: str) -> None:
 
 
 def _join_threads() -> None:
-    """Waits for the program's threads, as Python does before it ends: they may train."""
+    """Waits for the program's threads, as Python does before it ends: they may train.
+
+    Those of an executor that nobody has shut down wait for work until they are told, at that moment, that none will come.
+    """
+    told: list[Callable[[], None]] = getattr(threading, "_threading_atexits", [])
+    while told:
+        with suppress(Exception):
+            told.pop()()
     for thread in threading.enumerate():
         if not thread.daemon and thread is not threading.current_thread():
             thread.join()
@@ -177,7 +185,7 @@ def _ended_by(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
             return error.code or 0
-        print(error.code, file=sys.stderr)
+        say(str(error.code), sys.stderr or sys.__stderr__)
         return 1
     _leave_us_out(error, set())
     try:

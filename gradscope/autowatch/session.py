@@ -7,11 +7,13 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.machinery import ModuleSpec
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import WatchError
+from gradscope.notices import pinned, say
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,6 +63,7 @@ class Session:
         self._watcher: Watcher | None = None
         self._missing = "no torch: the program never imported it"
         self._process = 0
+        self._speech = ExitStack()
 
     @property
     def missing(self) -> str:
@@ -76,6 +79,8 @@ class Session:
         if _Active.session is not None:
             raise WatchError("this process is watched already: leave the first autowatch() before another is entered.")
         _Active.session, self._process = self, os.getpid()
+        self.directory = self.directory or os.getcwd()
+        self._speech.enter_context(pinned())
         if "torch" in sys.modules:
             self._start()
         else:
@@ -94,7 +99,8 @@ class Session:
             self._watcher.stop("closed" if kind is None else f"{kind.__name__}: {error}")
         said = self.summary() if self._announce else ""
         if said:
-            print(said, file=sys.stderr)
+            say(said)
+        self._speech.close()
 
     def summary(self) -> str:
         """What was found, in a few lines, and what to type next; "" when GRADSCOPE=off, and on ranks other than 0."""

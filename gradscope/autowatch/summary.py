@@ -23,7 +23,7 @@ def summary(session: Session) -> str:
     for scope in session.scopes[:_MOST]:
         diagnosis = scope.diagnose()
         sick = sick or any(finding.suggestions for finding in diagnosis.findings)
-        lines += [f"gradscope: {line}" for line in _said(scope, diagnosis)]
+        lines += [f"gradscope: {line}" for line in _said(scope, diagnosis, session.directory)]
     if len(session.scopes) > _MOST:
         lines.append(f"gradscope: and {len(session.scopes) - _MOST} more runs beside it")
     if sick and session.command:
@@ -31,18 +31,22 @@ def summary(session: Session) -> str:
     return "\n".join(lines)
 
 
-def _said(scope: Scope, diagnosis: Diagnosis) -> list[str]:
+def _said(scope: Scope, diagnosis: Diagnosis, directory: str) -> list[str]:
     lines = [f"{diagnosis.verdict}: {diagnosis.headline}"]
     for finding in diagnosis.findings[:1]:
         if finding.message not in diagnosis.headline:
             lines.append(f"  {finding}")
         lines += [f"  try: {suggestion}" for suggestion in finding.suggestions[:1]]
-    if scope.run_dir is not None:
-        lines.append(f"  all of it:  gradscope report {shlex.quote(shown(scope.run_dir))}")
+    if scope._at is not None:
+        lines.append(f"  all of it:  gradscope report {shlex.quote(shown(scope._at, directory))}")
     return lines
 
 
-def shown(folder: Path) -> str:
-    """The folder as short as it can be typed from here."""
-    whole = os.path.abspath(folder)
-    return os.path.relpath(whole) if whole.startswith(os.path.join(os.getcwd(), "")) else whole
+def shown(folder: Path, start: str) -> str:
+    """A folder as short as it can be typed where the program was started; it may have gone elsewhere since.
+
+    Example:
+        >>> shown(Path("/home/me/runs/a"), "/home/me"), shown(Path("/data/a"), "/home/me")
+        ('runs/a', '/data/a')
+    """
+    return os.path.relpath(folder, start) if str(folder).startswith(os.path.join(start, "")) else str(folder)

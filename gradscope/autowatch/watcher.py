@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -26,10 +25,12 @@ from gradscope.autowatch.candidates import (
     owners,
     parameters_of,
 )
+from gradscope.autowatch.catching_up import catch_up
 from gradscope.autowatch.objectives import Objectives
-from gradscope.autowatch.watched import Watched, forget_empty
+from gradscope.autowatch.watched import MOST, Watched, close_earlier, forget_empty
 from gradscope.autowatch.wrapping import listen
 from gradscope.errors import GradScopeError
+from gradscope.notices import say
 from gradscope.recorder.parallel import unwrapped
 from gradscope.recorder.places import here, way
 from gradscope.recorder.private import (
@@ -63,7 +64,7 @@ class Watcher:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._forks = forks()
-        self._busy = self._stopped = False
+        self._busy = self._stopped = self._full = False
         self._handles = ExitStack()
         self._listening: Any = None  # the hook on all forward passes, while any parameter waits for its model
         self._known: dict[int, Known] = {}
@@ -130,7 +131,7 @@ class Watcher:
             except Exception as error:
                 self._stopped = True  # hooks are taken off later: torch may be going through them
                 text = f"{type(error).__name__}: {error}".split("\n")[0]
-                print(f"gradscope: nothing new is watched from now on, the training goes on: {text}", file=sys.stderr)
+                say(f"gradscope: nothing new is watched from now on, the training goes on: {text}")
                 return None
 
         return safe
@@ -167,13 +168,17 @@ class Watcher:
             self._listening = None
 
     def _called_safely(self) -> Callable[..., Any]:
-        safe, dismissed = self._safely(self._called), self._dismissed
+        begin, join, dismissed = self._safely(self._called), self._safely(self._join), self._dismissed
 
         def called(module: nn.Module, args: tuple[Any, ...]) -> Any:
             # for every module of the process: what most of them are is found out first
             if torch.compiler.is_compiling() or not torch.is_grad_enabled() or module in dismissed:
                 return None
-            return safe(module, args)
+            hooks = set(module._forward_pre_hooks)
+            watched = begin(module)
+            changed = catch_up(module, hooks, args)
+            given = None if watched is None else join(watched, module, args if changed is None else changed)
+            return changed if given is None else given
 
         return called
 
@@ -271,16 +276,18 @@ class Watcher:
         numbers = {id(each): each for each in own}
         models = {number: each.parameters for number, each in numbers.items()}
         lines = way()
-        for number in self._objectives.of(loss, lines, models):
+        found = self._objectives.of(loss, lines, models)
+        sure = self._objectives.is_sure(lines)
+        for number in found:
             watched = numbers[number]
             watched.recorder.loss(loss, summed=True)
-            if lines not in watched.ways:
+            if sure and lines not in watched.ways:
                 watched.ways.add(lines)
                 watched.recorder.file.know(here("backward"))
 
     # models
 
-    def _called(self, module: nn.Module, args: tuple[Any, ...]) -> Any:
+    def _called(self, module: nn.Module) -> Watched | None:
         """A module's forward with gradients begins."""
         if self._wanted.isdisjoint(parameters_of(module)):
             self._dismissed.add(module)
@@ -291,25 +298,17 @@ class Watcher:
         if not optimizers:  # it is gone, and its parameters' ids are others' now
             self._look()
             return None
-        hooks = set(module._forward_pre_hooks)
-        watched = self._adopt(model, optimizers)
-        if watched is None:
+        return self._adopt(model, optimizers)
+
+    def _join(self, watched: Watched, module: nn.Module, args: tuple[Any, ...]) -> Any:
+        """Lets a recorder see the call that it was made in."""
+        if not watched.own:
             return None
-        # torch has made up its mind what to call for this module: what was put on it since is called here
-        changed: Any = None
-        for number, hook in list(module._forward_pre_hooks.items()):
-            if number not in hooks and number not in module._forward_pre_hooks_with_kwargs:
-                given = hook(module, args)
-                if given is not None:
-                    changed = args = given if isinstance(given, tuple) else (given,)
-        if watched.own:
-            if self._step is not None and any(known.optimizer() is self._step[0] for known in watched.optimizers):
-                optimizer, values, named, place = self._step  # the model is called by a closure
-                watched.recorder.file.called("step", optimizer, place)
-                watched.recorder.before_update(optimizer, values, named)
-            given = watched.recorder.forward.join(module, args)
-            changed = changed if given is None else given
-        return changed
+        if self._step is not None and any(known.optimizer() is self._step[0] for known in watched.optimizers):
+            optimizer, values, named, place = self._step  # the model is called by a closure
+            watched.recorder.file.called("step", optimizer, place)
+            watched.recorder.before_update(optimizer, values, named)
+        return watched.recorder.forward.join(module, args)
 
     def _adopt_late(self, known: Known) -> None:
         """Watches a model whose forward was not seen: it was called by another way than `model(x)`."""
@@ -321,9 +320,16 @@ class Watcher:
         """Begins a run."""
         self._busy = True
         try:
-            watched = self._by_the_program(model, optimizers) or self._watch(model, optimizers)
+            watched = self._by_the_program(model, optimizers)
+            if watched is None:
+                optimizers += close_earlier(self._own(), model, optimizers)
+                if len(self.watched) < MOST:
+                    watched = self._watch(model, optimizers)
+                elif not self._full:
+                    say(f"gradscope: this program trains more than {MOST} models: those after them are not watched")
+                    self._full = True
         except GradScopeError as error:
-            print(f"gradscope: a {type(model).__name__} is not watched: {error}", file=sys.stderr)
+            say(f"gradscope: a {type(model).__name__} is not watched: {error}")
             watched = None
         finally:
             self._busy = False
@@ -359,19 +365,11 @@ class Watcher:
         return found
 
     def _watch(self, model: nn.Module, optimizers: list[Known]) -> Watched:
-        taken = set().union(*(known.ids for known in optimizers))
-        staying: list[Known] = []
-        for earlier in self._own():
-            over = any(known.optimizer() is None or known.ids & taken for known in earlier.optimizers)
-            if earlier.model() is model or (over and earlier.parameters & parameters_of(model)):
-                joint = any(known.joint for known in optimizers)
-                living = [known for known in earlier.optimizers if known.optimizer() is not None]
-                staying += [known for known in living if joint or not known.ids & taken]
-                earlier.scope.close()
-        optimizers += [known for known in dict.fromkeys(staying) if known not in optimizers]
         given = self._treat(model, optimizers)
         options = {"scaler": living_scaler(), **self._session.options}
         folder = options.get("run_dir")
+        if folder is not None and os.getcwd() != self._session.directory:
+            folder = options["run_dir"] = Path(self._session.directory, folder)  # the program has gone elsewhere
         if folder is not None and self.watched:
             options["run_dir"] = Path(folder).with_name(f"{Path(folder).name}-{len(self.watched) + 1}")
         scope = scopes.watch(model, given, **options)
@@ -379,7 +377,7 @@ class Watcher:
         assert recorder is not None
         places = [place for known in optimizers for place in (known.built, known.zeroed)]
         places += [self._zeroed.get(module) for module in (model, unwrapped(model))]
-        facts = {"command": tuple(self._session.command), "directory": self._session.directory or os.getcwd()}
+        facts = {"command": tuple(self._session.command), "directory": self._session.directory}
         recorder.file.know(*places, **facts)
         # parameters that were added or exchanged before the training are the model's now
         return Watched(weakref.ref(model), scope, recorder, parameters_of(model), optimizers, first=recorder.file.step)

@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         code = _run(arguments)
-        sys.stdout.flush()  # a broken pipe is to be met here, not at the interpreter's end
+        if sys.stdout is not None and not getattr(sys.stdout, "closed", False):  # by a program that was run
+            sys.stdout.flush()  # a broken pipe is to be met here, not at the interpreter's end
     except BrokenPipeError:
         _discard_stdout()
         return BROKEN_PIPE

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
+from itertools import takewhile
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from gradscope.cli._exit_codes import DONE
@@ -44,7 +46,9 @@ def run(options: Namespace) -> int:
     signals = Signals(recorded)
     number, finding = _finding(diagnose(recorded, signals), options.finding)
     suggestion = _suggestion(finding, signals, options.remedy)
-    print(f"{number} {finding.rule}: {suggestion.location}. {suggestion.why}", file=sys.stderr)
+    passed = [] if options.remedy else _passed_over(suggestion, finding, signals)
+    for line in [*passed, f"{number} {finding.rule}: {suggestion.title}.", f"{suggestion.location}. {suggestion.why}"]:
+        print(fill(line, look_of(sys.stderr).width, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
     if not options.apply:
         sys.stdout.write(render(suggestion.patch, look_of(sys.stdout, options.color)))
         return DONE
@@ -104,7 +108,17 @@ def _suggestion(finding: Finding, signals: Signals, remedy: str | None) -> Sugge
     reasons = "".join(f"\n  {each.remedy}: {_why_not(each, finding, signals)}" for each in chosen)
     first = chosen[0]
     code = "\n".join(f"    {line}" for line in first.code.splitlines())
-    raise NoPatch(f"nobody can say this as a change of your lines:{reasons}\nTo paste, for {first.remedy}:\n{code}")
+    raise NoPatch(
+        f"there is no patch of your lines for this finding:{reasons}\nTo paste and fit by hand, for {first.remedy}:\n{code}"
+    )
+
+
+def _passed_over(taken: Suggestion, finding: Finding, signals: Signals) -> list[str]:
+    """What is suggested ahead of what is taken, and why it is not that."""
+    ahead = list(takewhile(lambda each: each is not taken, finding.suggestions))
+    return [
+        f"No patch for {each.remedy}, suggested ahead of this: {_why_not(each, finding, signals)}." for each in ahead
+    ]
 
 
 def _why_not(suggestion: Suggestion, finding: Finding, signals: Signals) -> str:

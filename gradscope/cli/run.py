@@ -36,18 +36,20 @@ def run(options: Namespace) -> int:
     """Runs the program; its exit code is ours."""
     from gradscope.autowatch import Session, Target, run_program
     from gradscope.cli import leave_streams_alone
+    from gradscope.notices import say
 
     words = ["-m", *options.module] if options.module is not None else options.program
     target = Target.parse(words[1:] if words[:1] == ["--"] else words)
     given = {name: value for name in _OPTIONS if (value := getattr(options, name)) is not None}
     session = Session(**given)
     leave_streams_alone()
+    stream = sys.stderr  # the program may put another one in its place, or close it
     try:
         return run_program(target, session)
     finally:
         said = session.summary()
         if said:
-            print(said, file=sys.stderr)
+            say(said, stream)
 
 
 def _every(text: str) -> int | str:

@@ -135,21 +135,49 @@ def _beside(program: Program, step: Step) -> Code | None:
 
 
 def train_mode(program: Program) -> list[Edit]:
-    """The model is in training mode at every step."""
+    """The model is in training mode at every step: before the loop over the batches, or in it where a test is in it too."""
     backward = program.backwards[0]
-    loop = next(iter(backward.source.within(backward.node, _LOOPS)), None)
-    body: list[ast.stmt] = getattr(loop, "body", [])
-    first = Code(backward.source, body[0]) if body else backward.statement
-    name = program.model_at(first)
+    scope = backward.source.scope(backward.node)
+    loops = [each for each in backward.source.within(backward.node, _LOOPS) if backward.source.scope(each) is scope]
+    if not loops:
+        raise NoPatch("no loop of the function that goes backward is seen")
+    loop = Code(backward.source, loops[0])
+    name = program.model_at(loop)
     if not name:
         raise NoPatch("the model's name is not seen in the training loop")
+    if (len(loops) > 1 or isinstance(scope, FUNCTIONS)) and not _tests(program, loop, name):
+        return loop.before([f"{name}.train()"], f"insert {name}.train() before the loop over the batches")
+    body: list[ast.stmt] = getattr(loops[0], "body", [])
+    first = Code(backward.source, body[0])
     return first.before([f"{name}.train()"], f"insert {name}.train() at the loop's beginning")
+
+
+def _tests(program: Program, loop: Code, model: str, hops: int = 3) -> bool:
+    """Whether a piece of the program may put the model into eval mode: it does, or it hands it to who may."""
+    functions = {
+        node.name: Code(source, node)
+        for source in program.sources.values()
+        for node in source.nodes
+        if isinstance(node, FUNCTIONS)
+    }
+    for call in loop.inside(ast.Call):
+        called = last_name(call.func)
+        if called == "eval" or (called == "train" and call.args):
+            return True
+        if called in functions:
+            if called != "forward" and hops and _tests(program, functions[called], model, hops - 1):
+                return True
+        elif model in map(ast.unparse, call.args):  # a function that is not seen
+            return True
+    return False
 
 
 def scale_loss(program: Program) -> list[Edit]:
     """A gradient scaler around backward and step, where autocast is there already and the scaler is not."""
     built, step = program.optimizer, program.steps[0]
     text = "\n".join(source.text for source in program.sources.values())
+    if ".half()" in text and not any(word in text for word in ("autocast", "float16", "GradScaler")):
+        return _whole(program)
     if "autocast" not in text or "float16" not in text.replace("bfloat16", "") or "GradScaler" in text:
         raise NoPatch("weights, inputs and autocast must change together, and nobody can say all of those lines")
     if len(program.steps) > 1 or len(program.backwards) > 1 or step.closure or step.scaler:
@@ -165,6 +193,23 @@ def scale_loss(program: Program) -> list[Edit]:
     edits += built.statement.after([f'{name} = {source.spell(kind)}("{device}")'], "insert a scaler")
     edits += step.call.become(f"{name}.step({step.optimizer})", "step through the scaler")
     return [*edits, *step.statement.after([f"{name}.update()"], "update the scaler"), *source.imported(kind)]
+
+
+def _whole(program: Program) -> list[Edit]:
+    """The program without `.half()`, in all of its lines: weights, inputs and all that is computed stay float32."""
+    edits: list[Edit] = []
+    for source in program.sources.values():
+        changes = [
+            ((end[0], end[1] - len(".half()")), end, "")
+            for call in source.calls.get("half", [])
+            if isinstance(call.func, ast.Attribute)
+            and source.segment((at := source.end(call.func.value)), source.end(call)) == ".half()"
+            if (end := source.end(call)) > at
+        ]
+        edits += replaced(source, changes, "float32, without .half()")
+    if not edits:
+        raise NoPatch("half precision is asked for in a way that was not foreseen")
+    return edits
 
 
 def free(tree: ast.AST, name: str) -> str:

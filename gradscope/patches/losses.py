@@ -78,6 +78,33 @@ def without_minus(program: Program) -> list[Edit]:
     return value.become(Code(value.source, value.node.operand).text, "without the minus")
 
 
+def lower_number(program: Program, name: str, most: float) -> list[Edit]:
+    """The one number above `most` that is called so: an argument of a call, a default, or a variable."""
+    found: list[Code] = []
+    for source in program.sources.values():
+        for node in source.nodes:
+            for value in _called(node, name):
+                if isinstance(value, ast.Constant) and isinstance(value.value, (int, float)) and value.value > most:
+                    found.append(Code(source, value))
+    if len(found) != 1:
+        raise NoPatch(f"{len(found) or 'no'} numbers above {most:g} are called {name}: one is clear")
+    return found[0].become(f"{most:g}", f"{name}={most:g} instead of {found[0].text}")
+
+
+def _called(node: ast.AST, name: str) -> list[ast.expr]:
+    """The values that a node gives a name."""
+    if isinstance(node, ast.keyword):
+        return [node.value] if node.arg == name else []
+    if isinstance(node, ast.Assign):
+        return [node.value] if any(last_name(target).lower() == name for target in node.targets) else []
+    if isinstance(node, ast.arguments):
+        names = [*node.posonlyargs, *node.args]
+        defaults = [*zip(names[len(names) - len(node.defaults) :], node.defaults, strict=True)]
+        defaults += [(each, value) for each, value in zip(node.kwonlyargs, node.kw_defaults, strict=True) if value]
+        return [value for each, value in defaults if each.arg == name]
+    return []
+
+
 def change_target(program: Program, text: str, says: str) -> list[Edit]:
     """What the loss compares with becomes another expression, in which "{}" is what it was."""
     target = targets(program)

@@ -119,8 +119,25 @@ def after_model(program: Program, lines: list[str], says: str) -> list[Edit]:
     if build is not None and build.source is optimizer.source:
         same = build.source.scope(build.node) is optimizer.source.scope(optimizer.node)
         if same and build.line < optimizer.line and ast.unparse(_target(build)) == model.name:
-            return build.after([line.format(model=model.name) for line in lines], says)
+            last = _last_change(build, model.name, optimizer)
+            return last.after([line.format(model=model.name) for line in lines], says)
     return optimizer.before([line.format(model=model.name) for line in lines], says)
+
+
+def _last_change(build: Code, model: str, optimizer: Code) -> Code:
+    """The last statement between the one that builds the model and the optimizer's that may change the weights."""
+    parent = build.source.parents[build.node]
+    body = next((held for _, held in ast.iter_fields(parent) if isinstance(held, list) and build.node in held), [])
+    between = [node for node in body if build.line < node.lineno < optimizer.line]
+    loads = [node.lineno for node in between if "load" in ast.unparse(node)]  # what was loaded is not drawn anew
+    changes = [
+        node
+        for node in between
+        if node.lineno < min(loads, default=optimizer.line)
+        and isinstance(node, (ast.Expr, ast.For, ast.With))  # not a wrapper: `ddp = DistributedDataParallel(model)`
+        and any(ast.unparse(each) == model for each in ast.walk(node) if isinstance(each, (ast.Name, ast.Attribute)))
+    ]
+    return Code(build.source, changes[-1]) if changes else build
 
 
 def drawn_anew(program: Program, code: str) -> list[Edit]:

@@ -10,9 +10,10 @@ from gradscope.patches.activations import KINDS
 from gradscope.patches.edit import Edit
 from gradscope.patches.loop import set_keyword
 from gradscope.patches.model_code import ModelCode
-from gradscope.patches.names import keyword
+from gradscope.patches.names import keyword, last_name
 from gradscope.patches.program import Program
 from gradscope.patches.source import Code, Position, Source, replaced
+from gradscope.patches.written import number_of, written
 
 Changes = dict[int, tuple[Source, list[tuple[Position, Position, str]]]]
 
@@ -43,6 +44,19 @@ def group_norms(program: Program, groups: int) -> list[Edit]:
     return [*_replaced(changes, "GroupNorm instead of BatchNorm"), *needed]
 
 
+def fewer_groups(program: Program, groups: int) -> list[Edit]:
+    """Fewer groups, each of more channels, for every GroupNorm that has more than `groups` of them."""
+    changes: Changes = {}
+    for code, _ in ModelCode(program).built("GroupNorm"):
+        given = keyword(code.node, "num_groups", 0)  # type: ignore[arg-type]
+        is_number = isinstance(given, ast.Constant) and isinstance(given.value, int)
+        if given is not None and (not is_number or given.value > groups):  # type: ignore[attr-defined]
+            _note(changes, Code(code.source, given), str(groups))
+    if not changes:
+        raise NoPatch(f"no GroupNorm of more than {groups} groups is written in the lines that build the model")
+    return _replaced(changes, f"{groups} groups of channels")
+
+
 def norm_first(program: Program) -> list[Edit]:
     """Torch's transformer layers normalise before each block."""
     found = ModelCode(program).built("TransformerEncoderLayer", "TransformerDecoderLayer")
@@ -58,14 +72,20 @@ def lower_dropout(program: Program, most: float) -> list[Edit]:
         if not isinstance(code.node, ast.Call):
             continue
         name = code.source.resolve(code.node.func)
-        place = 0 if re.fullmatch(r"torch\.nn\.(Alpha|Feature\w*)?Dropout\d?d?", name) else 1
-        if place and name != "torch.nn.functional.dropout":
+        if re.fullmatch(r"torch\.nn\.(Alpha|Feature\w*)?Dropout\d?d?", name):
+            rate = keyword(code.node, "p", 0)
+        elif name == "torch.nn.functional.dropout":
+            rate = keyword(code.node, "p", 1)
+        else:
+            rate = keyword(code.node, "dropout") if name.startswith("torch.nn.") else None  # of a block of torch's
+        if rate is None:
             continue
-        rate = keyword(code.node, "p", place)
-        if isinstance(rate, ast.Constant) and isinstance(rate.value, (int, float)) and rate.value > most:
-            _note(changes, Code(code.source, rate), f"{most:g}")
+        known = Code(code.source, rate) if number_of(rate) > most else None
+        known = known or written(program, rate, lambda number: most < number <= 1)
+        if known is not None:
+            _note(changes, known, f"{most:g}")
     if not changes:
-        raise NoPatch(f"no dropout rate above {most:g} is written as a number in the model's lines")
+        raise NoPatch(f"the lines do not show one number above {most:g} for a dropout rate of the model")
     return _replaced(changes, f"a rate of {most:g}")
 
 
@@ -79,9 +99,14 @@ def gate(program: Program, bias: float) -> list[Edit]:
             continue
         name = ast.unparse(statement.node.targets[0])
         if kind == "RNN":
-            edits += Code(code.source, node.func).become(code.source.spell("torch.nn.GRU"), "GRU instead of RNN")
-            if keyword(node, "nonlinearity", 3) is not None:
-                raise NoPatch("the RNN is given a nonlinearity, which a GRU does not take")
+            if keyword(node, "nonlinearity") is None and keyword(node, "nonlinearity", 3) is not None:
+                raise NoPatch("the RNN is given a nonlinearity by its position, which a GRU does not take")
+            kept = [*node.args, *(each for each in node.keywords if each.arg != "nonlinearity")]
+            if len(kept) == len(node.args) + len(node.keywords):
+                edits += Code(code.source, node.func).become(code.source.spell("torch.nn.GRU"), "GRU instead of RNN")
+            else:
+                held = ", ".join(Code(code.source, each).text for each in sorted(kept, key=code.source.start))
+                edits += code.become(f"{code.source.spell('torch.nn.GRU')}({held})", "GRU instead of RNN")
         size = f"{name}.hidden_size"
         lines = [
             f"for key, value in {name}.named_parameters():",
@@ -105,9 +130,31 @@ def register(program: Program) -> list[Edit]:
                 kind, held = "torch.nn.ModuleList", Code(piece.source, value)
                 text = f"{piece.source.spell(kind)}({held.text})"
                 edits += [*held.become(text, f"{name} as a ModuleList"), *piece.source.imported(kind)]
+            elif name.startswith("self.") and ast.unparse(value) in ("[]", "list()") and _is_filled(piece, name):
+                kind = "torch.nn.ModuleList"
+                made = Code(piece.source, value).become(f"{piece.source.spell(kind)}()", f"{name} as a ModuleList")
+                edits += [*made, *piece.source.imported(kind)]
     if not edits:
         raise NoPatch("no list of layers is kept as an attribute in the model's lines")
     return edits
+
+
+def _is_filled(piece: Code, name: str) -> bool:
+    """Whether layers, alone, are put into a list that begins empty: `self.hidden.append(nn.Linear(4, 4))`."""
+    calls = [call for call in piece.inside(ast.Call) if isinstance(call.func, ast.Attribute)]
+    puts = [call for call in calls if ast.unparse(call.func) in (f"{name}.append", f"{name}.insert")]
+    made = [call.args[-1] for call in puts if call.args]
+    return bool(made) and all(isinstance(each, ast.Call) and _is_module(piece, each) for each in made)
+
+
+def _is_module(piece: Code, call: ast.Call) -> bool:
+    """Whether a call makes a module: one of torch's, or of a class of the file that has a forward."""
+    if piece.source.resolve(call.func).startswith("torch.nn."):
+        return piece.source.resolve(call.func).count(".") == 2
+    classes = [
+        each for each in piece.source.nodes if isinstance(each, ast.ClassDef) and each.name == last_name(call.func)
+    ]
+    return any(getattr(each, "name", "") == "forward" for owner in classes for each in owner.body)
 
 
 def _is_layer(source: Source, call: ast.Call) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 
 from gradscope.errors import NoPatch
 from gradscope.patches.edit import Edit
@@ -10,9 +11,11 @@ from gradscope.patches.loop import constant, outermost_loop, refuse_schedules, s
 from gradscope.patches.names import keyword, last_name
 from gradscope.patches.program import Program
 from gradscope.patches.source import Code
+from gradscope.patches.written import number_of, written
 
 # where the learning rate stands, when it is not named
 _POSITIONS = {"LBFGS": 1, "Adafactor": 1}
+_ADAM_LIKE = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")  # their steps need no other class, but another eps
 
 
 def set_rate(program: Program, rate: str) -> list[Edit]:
@@ -20,16 +23,37 @@ def set_rate(program: Program, rate: str) -> list[Edit]:
     refuse_schedules(program)
     arguments = program.library_call("TrainingArguments")
     if arguments is not None:
-        return set_keyword(arguments, "learning_rate", rate)
+        given = keyword(arguments.node, "learning_rate")  # type: ignore[arg-type]
+        known = None if given is None else _in_force(program, given, "lr")
+        return _another(known, "learning_rate", rate) if known else set_keyword(arguments, "learning_rate", rate)
     call = program.optimizer.call
     assert isinstance(call.node, ast.Call)
     if '"lr":' in call.text.replace("'", '"'):
         raise NoPatch(f"line {call.line:,} gives parameter groups rates of their own")
     given = keyword(call.node, "lr", _POSITIONS.get(last_name(call.node.func), 1))
     if given is not None:
-        old = constant(call, given)
-        return old.become(rate, f"lr={rate} instead of {old.text}")
-    return set_keyword(call, "lr", rate)
+        return _another(_in_force(program, given, "lr") or constant(call, given), "lr", rate)
+    options = next((each.value for each in call.node.keywords if each.arg is None), None)
+    if options is None:
+        return set_keyword(call, "lr", rate)
+    known = _in_force(program, "lr", "lr")
+    if known is not None:
+        return _another(known, "lr", rate)
+    old = Code(call.source, options)
+    return old.become(f'{{**{old.text}, "lr": {rate}}}', f"lr={rate} instead of that of {old.text}")
+
+
+def _another(old: Code, name: str, new: str) -> list[Edit]:
+    return old.become(new, f"{name}={new} instead of {old.text}")
+
+
+def _in_force(program: Program, given: ast.expr | str, option: str) -> Code | None:
+    """Where the number is written that the run's optimizers had, by their option's name; None where nobody can say."""
+    held = {float(value) for info in program.info.optimizers if (value := info.options.get(option)) is not None}
+    if len(held) != 1 or isinstance(given, ast.Constant):
+        return None
+    value = held.pop()
+    return written(program, given, lambda number: math.isclose(number, value, rel_tol=1e-6))
 
 
 def swap_optimizer(program: Program, kind: str, options: str) -> list[Edit]:
@@ -43,6 +67,9 @@ def swap_optimizer(program: Program, kind: str, options: str) -> list[Edit]:
         raise NoPatch(f"line {call.line:,} gives parameter groups rates of their own")
     if any(step.closure for step in program.steps):
         raise NoPatch("the optimizer is handed a closure, which another optimizer has no use for")
+    if last_name(call.node.func) in _ADAM_LIKE:
+        name, _, value = options.rpartition(", ")[2].partition("=")
+        return set_keyword(call, name, value)
     name, source = f"torch.optim.{kind}", call.source
     text = f"{source.spell(name)}({Code(source, given).text}, {options})"
     return [*call.become(text, f"{kind} instead of {last_name(call.node.func)}"), *source.imported(name)]
@@ -74,11 +101,14 @@ def set_weight_decay(program: Program, factor: float) -> list[Edit]:
     call = program.optimizer.call
     assert isinstance(call.node, ast.Call)
     given = keyword(call.node, "weight_decay")
-    old = None if given is None else constant(call, given)
-    if old is None or not isinstance(old.node, ast.Constant) or not isinstance(old.node.value, (int, float)):
+    is_hidden = given is None and any(each.arg is None for each in call.node.keywords)
+    known = (
+        _in_force(program, "weight_decay" if given is None else given, "weight_decay") if given or is_hidden else None
+    )
+    old = known or (None if given is None else constant(call, given))
+    if old is None or math.isnan(number_of(old.node)):
         raise NoPatch("the weight decay is not written as a number where the optimizer is built")
-    new = f"{old.node.value * factor:.2g}"
-    return old.become(new, f"weight_decay={new} instead of {old.text}")
+    return _another(old, "weight_decay", f"{number_of(old.node) * factor:.2g}")
 
 
 def build_later(program: Program) -> list[Edit]:

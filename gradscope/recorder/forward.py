@@ -247,7 +247,8 @@ class ForwardHooks:
         forward: ForwardPass = self._local.forward
         assert call.module is not None
         for tensor in values if _is_one_tensor(values) else tensors_in(values):
-            if call.parent is None and (tensor.is_floating_point() or tensor.is_complex()):
+            # of the model itself; a single number beside the data, such as a count of items, is no feature
+            if call.parent is None and tensor.dim() and (tensor.is_floating_point() or tensor.is_complex()):
                 fed = self._table.module_site(call.path, "input", call.module)
                 self._measure(tensor, fed)
                 if forward.look is not None:

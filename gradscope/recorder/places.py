@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import os
 import site
@@ -125,6 +126,7 @@ def _read(file: str) -> tuple[str, ast.Module] | None:
     return _trees[file]
 
 
+@functools.cache  # asked for at every step while an optimizer waits for its model; a long file takes milliseconds
 def _first_line(file: str, line: int) -> int:
     """The line that the statement around a line begins with."""
     found = _read(file)

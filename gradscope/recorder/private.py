@@ -76,6 +76,20 @@ def keep_quiet_about_hooks() -> None:
     warnings.filterwarnings("ignore", message=r"Using .torch\.compile\(module\). when there are global hooks")
 
 
+def keywords_of_call(module: nn.Module) -> dict[str, Any] | None:
+    """The keyword arguments of a module's call that runs: the dict that its `forward` is going to be given.
+
+    torch hands a global pre-hook the positional arguments alone.
+    """
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        if frame.f_code is nn.Module._call_impl.__code__ and frame.f_locals.get("self") is module:
+            keywords: dict[str, Any] | None = frame.f_locals.get("kwargs")
+            return keywords
+    return None
+
+
 def is_compiled(module: nn.Module) -> bool:
     """Whether calling the module runs code that `torch.compile` made, inside which hooks are not called."""
     dynamo = sys.modules.get("torch._dynamo")  # importing it takes seconds; without it nothing is compiled

@@ -14,6 +14,7 @@ from rich.text import Text
 from gradscope import numerals
 from gradscope.records import Severity, VerdictName
 from gradscope.reports import words
+from gradscope.reports.diff import changed_lines
 from gradscope.reports.document import Document
 from gradscope.reports.look import Look
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS, Strip, legend, sparkline
@@ -24,6 +25,7 @@ _STYLES: dict[Severity | None, str] = {
     "note": "bold blue",
     None: "bold green",
 }
+_MOST_CHANGED = 16  # lines of a patch
 _MOST_CAUSES, _MOST_SUGGESTIONS, _MOST_LAYERS, _MOST_EVIDENCE, _MOST_MISSING = 3, 3, 3, 4, 8
 
 
@@ -180,7 +182,9 @@ class _Page:
     def _finding(self, finding: Document) -> Iterator[RenderableType]:
         number = self._say(finding["number"], _STYLES[finding["severity"]])
         yield Text.assemble(number, " ", self._say(finding["rule"], "bold"))
-        seen = f"{words.step(finding['first_step'])} to {finding['last_step']:,}"
+        seen = words.step(finding["first_step"])
+        if finding["last_step"] != finding["first_step"]:
+            seen += f" to {finding['last_step']:,}"
         if finding["last_step"] == self.document["run"]["last_step"]:
             seen += ", the newest"
         yield from self._labelled("where", self._say(_where(finding["layers"], _MOST_LAYERS)))
@@ -214,16 +218,23 @@ class _Page:
     def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
         basis = self._say(f"[{suggestion['basis']}]", "green" if suggestion["basis"] == "measured" else "dim")
         if suggestion["effect"] == "failed":
-            basis = self._say(f"[{words.tried(suggestion['effect'])}]", "red")
+            basis = self._say(f"[{words.tried(suggestion['effect'], suggestion['trial'].get('state', ''))}]", "red")
         title = Text.assemble(self._say(f"{position}. {suggestion['title']} ", "bold"), basis)
         lines = [title, self._say(suggestion["why"])]
         if outcome := suggestion["trial"].get("outcome"):
             style = words.EFFECTS[suggestion["effect"]][2] if suggestion["effect"] in words.EFFECTS else ""
-            lines.append(self._say(f"{words.tried(suggestion['effect'])}: {outcome}", style))
+            began = words.tried(suggestion["effect"], suggestion["trial"].get("state", ""))
+            lines.append(self._say(f"{began}: {words.without_id(outcome, suggestion['remedy'])}", style))
         if suggestion["location"]:
-            lines.append(self._say(f"at {suggestion['location']}; `gradscope fix` shows it as a diff", "dim"))
+            writes = "; `gradscope fix --apply` writes it" if suggestion["patch"] else ""
+            lines.append(self._say(f"at {suggestion['location']}{writes}", "dim"))
         yield from self._labelled("try" if position == 1 else "", *lines)
-        if suggestion["code"]:
+        changed = changed_lines(suggestion["patch"])
+        if 0 < len(changed) <= _MOST_CHANGED:  # in the user's own names; a long one would hide the rest
+            for change in changed:
+                said = self._say(change, {"+": "green", "-": "red"}.get(change[:1], "dim"))
+                yield Text.assemble(" " * 17, said, no_wrap=True, overflow="ignore")
+        elif suggestion["code"]:
             code = self._say(suggestion["code"].expandtabs(4).strip("\n"), "cyan", keep="\n")
             for line in code.split("\n"):
                 yield Text.assemble(" " * 17, line, no_wrap=True, overflow="ignore")

@@ -40,7 +40,8 @@ def _lines(document: Document, look: Look) -> Iterator[RenderableType]:
             "dim",
         )
     for position, outcome in enumerate(document["outcomes"], 1):
-        shape, said, style = words.EFFECTS[outcome["effect"]]
+        could_not = outcome["state"] == "not applicable"
+        shape, said, style = words.NOT_APPLICABLE if could_not else words.EFFECTS[outcome["effect"]]
         yield Text("")
         remedies = " + ".join(outcome["remedies"])
         yield Text.assemble(
@@ -63,7 +64,7 @@ def _lines(document: Document, look: Look) -> Iterator[RenderableType]:
 
 def _said(outcome: Document) -> Iterator[tuple[str, str]]:
     """The lines of one outcome."""
-    yield words.sentence(outcome["outcome"]), ""
+    yield words.sentence(words.without_id(outcome["outcome"], " + ".join(outcome["remedies"]))), ""
     against = [
         text
         for key, name in (("against_no_change", "without a change"), ("against_random", "of a random change"))

@@ -36,13 +36,28 @@ EFFECTS: dict[str, tuple[str, str, str]] = {
 }
 
 
-def tried(effect: str) -> str:
+NOT_APPLICABLE = ("○", "could not be tried from outside", "dim")  # which says nothing about the cure
+
+
+def without_id(outcome: str, remedy: str) -> str:
+    """A trial's outcome without what its headline has said already.
+
+    Example:
+        >>> without_id("not applicable: warmup: there is no optimizer", "warmup")
+        'there is no optimizer'
+    """
+    return outcome.removeprefix("not applicable: ").removeprefix(f"{remedy}: ")
+
+
+def tried(effect: str, state: str = "") -> str:
     """What a trial's outcome begins with.
 
     Example:
-        >>> tried("helped"), tried("failed")
-        ('measured on this training', 'tried, did not help')
+        >>> tried("helped"), tried("failed"), tried("failed", "not applicable")
+        ('measured on this training', 'tried, did not help', 'could not be tried from outside')
     """
+    if state == "not applicable":
+        return NOT_APPLICABLE[1]
     said = {"failed": "tried, did not help", "partly": "measured on this training, helped in part"}
     return said.get(effect, "measured on this training")
 

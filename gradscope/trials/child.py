@@ -7,6 +7,7 @@ The answer is written beside the job, see `job`. A child whose parent is gone en
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -30,6 +31,7 @@ from gradscope.signals import Signals
 from gradscope.store import RunReader, read_run
 from gradscope.trials import seeding
 from gradscope.trials.job import Course, Job, Result, Seen, State, Treatment
+from gradscope.trials.processes import end_descendants
 from gradscope.trials.random_change import draw
 
 _LOOKS = 20  # how often a training is asked whether its loss is still finite
@@ -60,6 +62,9 @@ class _Child:
             Scope
         ] = []  # theirs, as they began: when it ends the session forgets those that never stepped
         self.error = ""  # what the program died of
+        self.process = os.getpid()
+        self.closed: dict[Scope, int] = {}  # steps of each model so far
+        self.failed: State = "crashed"  # how it is called when the program dies
         self.say_error = sys.excepthook
         self.changes: list[str] = []
         self.treatments: list[Treatment] = list(job.treatments)
@@ -90,14 +95,18 @@ class _Child:
             code = error.code if isinstance(error.code, int) else int(error.code is not None)
         except BaseException as error:
             self.note_error(type(error), error, error.__traceback__)
-            self.end("crashed", self.error)
-        self.end("ended early" if code == 0 else "crashed", "" if code == 0 else self.error or f"exit code {code}")
+            code = 1
+        if os.getpid() != self.process:  # forked by the program
+            os._exit(code)
+        self.end("ended early" if code == 0 else self.failed, "" if code == 0 else self.error or f"exit code {code}")
 
     def note_error(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         """Keeps what the program died of, and prints it as Python would."""
         said = "".join(traceback.format_exception_only(kind, error)).strip().splitlines()
         heads = [line for line in said if line.startswith(kind.__name__)]  # a syntax error begins with its line
         self.error = (heads or said or [kind.__name__])[0]
+        if isinstance(error, NotApplicable):  # a remedy has met something that it cannot act on
+            self.failed, self.error = "not applicable", str(error)
         self.say_error(kind, error, trace)
 
     def before_training(self, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
@@ -124,12 +133,28 @@ class _Child:
     def after_step(self, scope: Scope, steps: int) -> None:
         """Ends a training that has come far enough, or that is lost."""
         self.scopes = list(self.session.scopes)
+        self.closed[scope] = steps
+        self._end_after_replacement()
         if self.job.model is not None and scope is not self._scope(self.job.model):
             return
         if steps >= self.job.steps:
             self.end("done")
         if steps % max(1, self.job.steps // _LOOKS) == 0 and self._is_lost(scope):
             self.end("diverged")
+
+    def _end_after_replacement(self) -> None:
+        """Ends a program whose training goes on with another optimizer or model when those took the steps that were left.
+
+        A new optimizer begins another training, and the one that is looked at never comes to its last step. While nobody
+        knows which one that is, a later one gets its chance.
+        """
+        over = [scope for scope in self.scopes if (it := scope._recorder) and not it.recording and not it.failure]
+        if self.job.model is None:
+            spent, enough = sum(self.closed.get(scope, 0) for scope in over), 2 * self.job.steps
+        else:
+            spent, enough = sum(self.closed.values()), self.job.steps
+        if spent >= enough and (self.job.model is None or self._scope(self.job.model) in over):
+            self.end("ended early", "another optimizer or model took its place, which begins another training")
 
     def _scope(self, number: int) -> Scope | None:
         return self.scopes[number] if number < len(self.scopes) else None
@@ -161,7 +186,9 @@ class _Child:
             traceback.print_exc()
             code = 1
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            with contextlib.suppress(Exception):  # the program may have closed it
+                stream.flush()
+        end_descendants(os.getpid())
         os._exit(code)
 
 

@@ -21,7 +21,7 @@ def notes(results: Results, outcomes: Sequence[Outcome], seeds: int, steps: int,
         *_noise(none[0], _course(results, REPEAT, 0, model)),
         *_seeds(none, outcomes),
         *_absent(none, outcomes),
-        *_ended(none[0], steps),
+        *_ended(results.get((NO_CHANGE, 0)), none[0], steps),
         *_broken_controls(results, seeds),
         *_drawn(results, seeds),
     )
@@ -74,9 +74,13 @@ def _absent(none: Sequence[Course | None], outcomes: Sequence[Outcome]) -> Itera
             yield f"Without a change, {rule} was found in {sick} of {len(seen)} seeds only."
 
 
-def _ended(first: Course | None, steps: int) -> Iterator[str]:
-    if first is not None and first.diverged_at is None and 0 < len(first.losses) < steps:
-        yield f"The program ended by itself after {len(first.losses):,} steps, of {steps:,}; losses are compared there."
+def _ended(result: Result | None, first: Course | None, steps: int) -> Iterator[str]:
+    if result is None or first is None or first.diverged_at is not None or not 0 < len(first.losses) < steps:
+        return
+    how = f"The training ended after {len(first.losses):,} steps, of {steps:,}: {result.why}"
+    if not result.why:
+        how = f"The program ended by itself after {len(first.losses):,} steps, of {steps:,}"
+    yield f"{how}; losses are compared there."
 
 
 def _broken_controls(results: Results, seeds: int) -> Iterator[str]:

@@ -81,8 +81,18 @@ def _memory(process: int) -> int:
     return used
 
 
+def end_descendants(process: int) -> None:
+    """Ends what a process has started, in sessions of their own too."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for each in psutil.Process(process).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                each.kill()
+
+
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
     """Ends the child and what it has started, such as workers that load data."""
+    if child.poll() is None:
+        end_descendants(child.pid)
     with contextlib.suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, when all are gone
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()

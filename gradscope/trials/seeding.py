@@ -12,6 +12,7 @@ import torch
 
 APART = 1000  # between the seeds of two numbers: programs count up from theirs, for workers and for ranks
 _SEEDS = ((random, "seed"), (np.random, "seed"), (torch, "manual_seed"), (torch.random, "manual_seed"))
+_NUMPYS, _TORCHS = 2**32, 2**64  # seeds that they take are smaller, and programs draw theirs from all of them
 _SEED_PYTHON, _SEED_NUMPY, _SEED_TORCH = random.seed, np.random.seed, torch.manual_seed  # as they are before `begin`
 
 
@@ -35,14 +36,21 @@ def _seed(number: int) -> None:
 
 def _shifted(seed: Callable[..., Any], by: int) -> Callable[..., Any]:
     def shifted(*arguments: Any, **named: Any) -> Any:
-        if arguments and isinstance(arguments[0], int):
-            arguments = (arguments[0] + by, *arguments[1:])
+        if arguments:
+            arguments = (_moved(arguments[0], by), *arguments[1:])
         for name in ("seed", "a"):  # of torch and numpy, and of Python's random
-            if isinstance(named.get(name), int):
-                named[name] += by
+            if name in named:
+                named[name] = _moved(named[name], by)
         return seed(*arguments, **named)
 
     return shifted
+
+
+def _moved(seed: Any, by: int) -> Any:
+    """Another seed, that is taken where the first one is; what is no number stays."""
+    if not isinstance(seed, (int, np.integer)):
+        return seed
+    return int(seed) + by if seed < 0 else (int(seed) + by) % (_NUMPYS if seed < _NUMPYS else _TORCHS)
 
 
 @contextmanager

@@ -1,0 +1,37 @@
+"""What is said while a training runs: on stderr, never into what the program itself writes, and never an error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
+
+
+class _Stream:
+    """Where notices go; None: to the stderr of the moment."""
+
+    pinned: TextIO | None = None
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Prints a line on stderr, or nothing where that is gone: a program may have closed it or taken it away.
+
+    Example:
+        >>> say("gradscope: recording to runs/a", sys.stdout)
+        gradscope: recording to runs/a
+    """
+    stream = stream or _Stream.pinned or sys.stderr
+    if stream is not None:
+        with suppress(Exception):
+            print(text, file=stream, flush=True)
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """Keeps to the stderr that is there now, wherever a program that runs inside sends its own."""
+    before, _Stream.pinned = _Stream.pinned, sys.stderr
+    try:
+        yield
+    finally:
+        _Stream.pinned = before
