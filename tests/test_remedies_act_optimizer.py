@@ -799,3 +799,20 @@ def test_eps_is_chosen_below_what_adam_divides_by(tmp_path: Path) -> None:
         del scope
     assert losses[0][-1] > 0.5 * losses[0][0]
     assert losses[1][-1] < 0.5 * losses[1][0]
+
+
+def test_an_optimizer_is_not_swapped_in_the_middle_of_its_step() -> None:
+    """Where the forward runs in a closure of `step`, as in Lightning, the rest of that step would be another class's."""
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def closure() -> float:
+        with pytest.raises(NotApplicable, match="its step is running, as with a closure or in Lightning"):
+            remedies()["optimizer-swap"].apply(model, optimizer)
+        loss = model(torch.ones(2, 4)).square().mean()
+        loss.backward()
+        return float(loss.detach())
+
+    optimizer.step(closure)
+    assert type(optimizer) is torch.optim.SGD
+    remedies()["optimizer-swap"].apply(model, optimizer).undo()

@@ -115,7 +115,7 @@ def _instead(old: nn.Module) -> nn.Module | None:
     elif isinstance(old, (batchnorm._BatchNorm, instancenorm._InstanceNorm)):
         channels, affine = old.num_features, old.affine
         flat = isinstance(old, nn.BatchNorm1d)
-        groups = 1 if flat else next(n for n in _GROUPS if channels % n == 0)
+        groups = 1 if flat else next(n for n in _GROUPS if (channels % n == 0 and channels // n >= _FEWEST) or n == 1)
     else:
         return None
     new = nn.GroupNorm(groups, channels, eps=old.eps, affine=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from copy import copy
+from types import FrameType
 from typing import Any
 
 import torch
@@ -114,6 +116,16 @@ def _is_tracked(optimizer: Optimizer) -> bool:
     return getattr(step, "__globals__", {}).get("__name__") == LRScheduler.__module__
 
 
+def _is_stepping(optimizer: Optimizer) -> bool:
+    """Whether we were called from within the optimizer's own step, which evaluates the model in a closure."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "step" and frame.f_locals.get("self") is optimizer:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def unlike_adam(model: nn.Module, optimizer: Optimizer) -> str:
     """Why an optimizer cannot become an Adam; "" where it can."""
     kind = type(optimizer)
@@ -123,6 +135,8 @@ def unlike_adam(model: nn.Module, optimizer: Optimizer) -> str:
         return f"{kind.__name__} is no optimizer of torch.optim; what else its class does would be lost"
     if has_step_of_its_own(optimizer):
         return f"somebody has put another `step` on this {kind.__name__}, which would go on calling the old one"
+    if _is_stepping(optimizer):
+        return "its step is running, as with a closure or in Lightning: the second half of it would be another class's"
     if without_rate([optimizer]):
         return f"{kind.__name__} has no learning rate in its groups; it chooses one itself"
     if makes_sparse_gradients(model):
@@ -162,8 +176,9 @@ def _put_back(optimizer: Optimizer, place: int, were: dict[str, Any], changed: l
     """Takes back what was changed in a group, and nothing that a scheduler may have set since."""
     options = [optimizer.defaults, *optimizer.param_groups][place]  # loading a state dict has made new ones
     for key in changed:
-        options.pop(key, None)
-    options.update(were)
+        if key not in were:
+            options.pop(key, None)
+    options.update(were)  # in the order that they had
 
 
 def _turn(optimizer: Optimizer, kind: type[Optimizer], step: Any = None) -> None:

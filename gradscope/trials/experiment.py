@@ -179,6 +179,14 @@ class Experiment:
         share = None if memory is None else memory // self.pool.at_once
         self.limits = Limits(seconds, self.options.memory_limit or share)
 
+    def _begin(self, job: Job) -> Result | None:
+        """Says that a job begins, or, where another seed has shown that its remedies cannot act here, that at once."""
+        for (arm, _), result in list(self.results.items()):
+            if job.treatments and arm == job.arm and result.state == "not applicable":
+                return result
+        self.progress.began(job)
+        return None
+
     def _controls_and(self, candidates: Sequence[Candidate]) -> None:
         """Seed by seed, so that an interruption leaves whole pairs."""
         avoid = tuple(dict.fromkeys(remedy for each in candidates for remedy in each.remedies))
@@ -217,7 +225,7 @@ class Experiment:
             self.progress.done(job, result)
 
         try:
-            self.pool.run(jobs, self.limits, self.progress.began, done)
+            self.pool.run(jobs, self.limits, self._begin, done)
         except KeyboardInterrupt:
             self.interrupted = True
             self.progress.say("interrupted: what is done is kept")

@@ -15,7 +15,7 @@ from gradscope.trials.processes import Limits, run_child
 
 _MEMORY_SHARE = 0.9  # of what is available, for all the runs at once
 
-Began = Callable[[Job], None]
+Begin = Callable[[Job], Result | None]  # gives what is known of a job, which is not run then
 Done = Callable[[Job, Result], None]
 
 
@@ -40,7 +40,7 @@ class Pool(Protocol):
     def memory(self) -> int | None:
         """Bytes that all jobs at once may hold; None when nobody here can say."""
 
-    def run(self, jobs: Sequence[Job], limits: Limits, began: Began, done: Done) -> None:
+    def run(self, jobs: Sequence[Job], limits: Limits, begin: Begin, done: Done) -> None:
         """Runs jobs in their order, as many at once as there is room for; says when each begins and what came of it.
 
         Raises:
@@ -68,15 +68,14 @@ class LocalPool:
         """Nearly all that is available."""
         return int(psutil.virtual_memory().available * _MEMORY_SHARE)
 
-    def run(self, jobs: Sequence[Job], limits: Limits, began: Began, done: Done) -> None:
+    def run(self, jobs: Sequence[Job], limits: Limits, begin: Begin, done: Done) -> None:
         """See `Pool`."""
         stop = threading.Event()
 
         def one(job: Job) -> Result:
             if stop.is_set():
                 return Result("stopped")
-            began(job)
-            return run_child(job, limits, stop)
+            return begin(job) or run_child(job, limits, stop)
 
         with ThreadPoolExecutor(self.at_once, thread_name_prefix="trial") as threads:
             running: dict[Future[Result], Job] = {threads.submit(one, job): job for job in jobs}

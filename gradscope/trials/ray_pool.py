@@ -19,7 +19,7 @@ from typing import Any
 
 from gradscope.errors import MissingPackage, ProgramError
 from gradscope.trials.job import Job, Result
-from gradscope.trials.pool import Began, Done
+from gradscope.trials.pool import Begin, Done
 from gradscope.trials.processes import Limits, run_child
 
 _STAYS_HERE = ["runs/", ".git/", ".venv/", "__pycache__/"]
@@ -61,7 +61,7 @@ class RayPool:
     def memory(self) -> None:
         """Ray watches the memory of its machines."""
 
-    def run(self, jobs: Sequence[Job], limits: Limits, began: Began, done: Done) -> None:
+    def run(self, jobs: Sequence[Job], limits: Limits, begin: Begin, done: Done) -> None:
         """See `Pool`."""
         waiting = list(jobs)
         running: dict[Any, Job] = {}
@@ -69,9 +69,12 @@ class RayPool:
             while waiting or running:
                 while waiting and len(running) < self.at_once:
                     job = waiting.pop(0)
-                    began(job)
+                    known = begin(job)
+                    if known is not None:
+                        done(job, known)
+                        continue
                     running[self._send(job, limits)] = job
-                ended, _ = self.ray.wait(list(running), timeout=_LOOK)
+                ended, _ = self.ray.wait(list(running), timeout=_LOOK) if running else ([], [])
                 for reference in ended:
                     job = running.pop(reference)
                     done(job, _received(self.ray, job, reference))
