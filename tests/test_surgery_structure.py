@@ -341,13 +341,13 @@ def test_a_module_that_is_used_twice_is_replaced_twice() -> None:
 def test_norms_that_were_replaced_keep_their_parameters() -> None:
     """Scale and shift are the very same objects; of a GroupNorm only the groups change; a LayerNorm of one number goes."""
     model = nn.Sequential(
-        nn.BatchNorm2d(12), nn.InstanceNorm2d(12), nn.GroupNorm(32, 32), nn.LayerNorm(1), nn.LayerNorm(3)
+        nn.BatchNorm2d(32), nn.InstanceNorm2d(8), nn.GroupNorm(32, 32), nn.LayerNorm(1), nn.LayerNorm(3)
     )
     weights = [model[0].weight, model[2].weight]
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     swap_norms(Applied(), model, [optimizer], ["0", "1", "2", "3", "4"])
     assert [type(module).__name__ for module in model] == [*["GroupNorm"] * 3, "Identity", "LayerNorm"]
-    assert [module.num_groups for module in model[:3]] == [4, 4, 4]
+    assert [module.num_groups for module in model[:3]] == [4, 1, 4]  # eight channels a group and more
     assert model[0].weight is weights[0]
     assert model[2].weight is weights[1]
     assert model[1].weight is None
