@@ -73,7 +73,7 @@ def _said(outcome: Document) -> Iterator[tuple[str, str]]:
     if against:
         yield f"Its loss is {', and '.join(against)}.", "dim"
     if outcome["step_time"] is not None:
-        yield f"A step takes {outcome['step_time']:.2f} times as long.", "dim"
+        yield words.cost_of_a_step(outcome), "dim"
     if outcome["changes"]:
         yield f"Changed: {'; '.join(outcome['changes'])}.", "dim"
 

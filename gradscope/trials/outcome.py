@@ -34,7 +34,8 @@ class Outcome:
         state: "measured", or what happened in every seed instead: "diverged", "crashed", "not applicable" …
         gone: seeds in which the sickness was found no more, and no new error; `gone_no_change`, `gone_random`: by itself.
         loss: median over seeds of the mean over the last tenth of the steps; inf where most diverged, NaN: not seen.
-        step_time: its step's time over that of the training without a change, the median over seeds.
+        step_time: its step's time over that of the training without a change, the median over seeds; with the lowest and
+            the highest of them, for runs beside one another disturb each other.
     """
 
     candidate: Candidate
@@ -54,6 +55,8 @@ class Outcome:
     no_change: Comparison
     random: Comparison
     step_time: float
+    step_time_low: float
+    step_time_high: float
     changes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()  # "diverged at step 12 in 2 of 5 seeds"
     curves: dict[str, list[float]] = field(default_factory=dict)
@@ -87,6 +90,8 @@ class Outcome:
             "against_no_change": asdict(self.no_change),
             "against_random": asdict(self.random),
             "step_time": self.step_time,
+            "step_time_low": self.step_time_low,
+            "step_time_high": self.step_time_high,
             "changes": list(self.changes),
             "problems": list(self.problems),
             "command": command,
@@ -110,7 +115,7 @@ def judge(candidate: Candidate, results: Results, seeds: Sequence[int], steps: i
     effect = _effect(state, no_change, random, gone, by_itself, len(ran))
     outcome = Outcome(
         candidate, effect, state, "", len(ran), steps, gone, by_itself, by_chance, loss, low, high,
-        _median(against_none, "lower"), _median(against_random, "lower"), no_change, random, _step_time(mine, none, ran),
+        _median(against_none, "lower"), _median(against_random, "lower"), no_change, random, *_step_time(mine, none, ran),
         next((result.changes for seed in ran if (result := mine.result(seed)) and result.changes), ()),
         tuple(mine.problems(ran)),
         {arm.name: _curve(arm, ran) for arm in (mine, none, other)},
@@ -196,11 +201,11 @@ def _effect(state: str, no_change: Comparison, random: Comparison, gone: int, by
     return "partly" if lower or (cured and no_worse) else "failed"
 
 
-def _step_time(mine: _Arm, control: _Arm, seeds: Sequence[int]) -> float:
+def _step_time(mine: _Arm, control: _Arm, seeds: Sequence[int]) -> tuple[float, float, float]:
     pairs = [(mine.course(seed), control.course(seed)) for seed in seeds]
     ratios = [a.step_seconds / b.step_seconds for a, b in pairs if a is not None and b is not None]
     known = [ratio for ratio in ratios if np.isfinite(ratio)]
-    return float(np.median(known)) if known else float("nan")
+    return (float(np.median(known)), min(known), max(known)) if known else (float("nan"),) * 3
 
 
 def _median(losses: Numbers, middle: Literal["lower", "upper"] = "upper") -> float:
@@ -235,7 +240,7 @@ def sentence(outcome: Outcome) -> str:
         return "; ".join(outcome.problems)
     said = [f"sickness gone in {outcome.gone} of {outcome.seeds}"]
     if outcome.gone_no_change:
-        said[0] += f" ({outcome.gone_no_change} without a change)"
+        said[0] += f", but also in {outcome.gone_no_change} without a change"
     if np.isnan(outcome.loss):
         said.append("no loss was seen")
     else:

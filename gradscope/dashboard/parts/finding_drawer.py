@@ -26,6 +26,8 @@ _TRIAL_ROWS = {
     "p_no_change": "p, against no change",
     "p_random": "p, against a random change",
     "step_time": "Time of a step, against no change",
+    "step_time_low": "Lowest of the seeds",
+    "step_time_high": "Highest of the seeds",
 }
 
 
