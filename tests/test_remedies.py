@@ -300,18 +300,87 @@ def test_normalisation_of_a_batch_becomes_one_of_groups_of_channels() -> None:
     scope["model"] = model = nn.Sequential(nn.Conv2d(1, 12, 3), nn.BatchNorm2d(12), nn.Sequential(nn.BatchNorm2d(7)))
     finding = finding_with("dead-path", rule="normalization-fault")
     exec(remedies()["layer-norm"].advice(finding, Signals(SIGMOID)).code, scope)
-    assert [(module.num_groups, module.num_channels) for module in (model[1], model[2][0])] == [(4, 12), (1, 7)]  # type: ignore[union-attr]
+    assert [(module.num_groups, module.num_channels) for module in (model[1], model[2][0])] == [(1, 12), (1, 7)]  # type: ignore[union-attr]
 
 
-def test_forget_gates_start_open() -> None:
-    """The forget quarter of the input bias is 3, the rest as torch drew it."""
+def test_gates_start_open() -> None:
+    """The update gate's third of a GRU's input bias is 3, the rest as torch drew it."""
     scope = namespace()
     exec(advice("gated-recurrence", "long-backprop-chain", SIGMOID)[1], scope)
-    lstm = scope["lstm"]
-    assert isinstance(lstm, nn.LSTM)
-    assert lstm.bias_ih_l0[4:8].tolist() == [3.0] * 4
-    assert lstm.bias_ih_l0[:4].abs().max() < 1
-    assert lstm.bias_ih_l0[8:].abs().max() < 1
+    rnn = scope["rnn"]
+    assert isinstance(rnn, nn.GRU)
+    bias = rnn.bias_ih_l0
+    assert isinstance(bias, torch.Tensor)
+    assert bias[4:8].tolist() == [3.0] * 4
+    assert bias[:4].abs().max() < 1
+    assert bias[8:].abs().max() < 1
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_the_gates_that_are_there_are_opened(kind: str) -> None:
+    """A model of gated layers keeps them: the code sets the second part of their biases, as the remedy does."""
+    run = by_hand({"a": 1e-5, "b": 1.0}, kinds={"a": kind})
+    why, code = advice("gated-recurrence", "long-backprop-chain", run)
+    assert why.startswith("A bias of 3 lets 0.953 of the state pass at each time step")
+    scope = namespace()
+    scope["model"] = model = getattr(nn, kind)(4, 4)
+    exec(code, scope)
+    acted = getattr(nn, kind)(4, 4)
+    remedies()["gated-recurrence"].apply(nn.ModuleList([acted]), bias=3.0)
+    assert model.bias_ih_l0[4:8].tolist() == acted.bias_ih_l0[4:8].tolist() == [3.0] * 4
+
+
+@pytest.mark.parametrize(("name", "activation"), [("ReLU", nn.ReLU), ("Tanh", nn.Tanh)])
+def test_the_code_draws_what_the_remedy_draws(name: str, activation: type[nn.Module]) -> None:
+    """Layer by layer weights of one size, orthogonal where they are square, biases of 0: pasted, or applied by a trial."""
+    layers = {"0": (30, 64), "2": (64, 64), "4": (64, 5)}
+    labels = {path: f"Linear(in_features={n}, out_features={m}, bias=True)" for path, (n, m) in layers.items()}
+    chain, kinds = {"0": 1e-5, "1": 1e-4, "2": 1e-2, "3": 1e-1, "4": 1.0}, {"1": name, "3": name}
+    run = by_hand(chain, kinds=kinds)
+    sites = tuple(replace(site, label=labels.get(site.path, site.label)) for site in run.info.sites)
+    run = replace(run, info=replace(run.info, sites=sites))
+    pasted, applied = (
+        nn.Sequential(nn.Linear(30, 64), activation(), nn.Linear(64, 64), activation(), nn.Linear(64, 5)) for _ in "ab"
+    )
+    scope = namespace()
+    scope["model"] = pasted
+    exec(advice("initialization", "init-too-small", run)[1], scope)
+    dose = remedies()["initialization"].dose(finding_with("init-too-small"), Signals(run))
+    remedies()["initialization"].apply(applied, **dose)
+    for one, other in zip(pasted, applied, strict=True):
+        if isinstance(one, nn.Linear) and isinstance(other, nn.Linear):
+            assert one.weight.std().item() == pytest.approx(other.weight.std().item(), rel=0.15)
+            assert one.bias.tolist() == other.bias.tolist() == [0.0] * len(one.bias)
+    square = pasted[2].weight
+    assert isinstance(square, torch.Tensor)
+    assert torch.allclose(square @ square.T, torch.eye(64) * (2 if name == "ReLU" else 1), atol=1e-4)
+
+
+def test_skips_are_scaled_as_the_remedy_scales_them() -> None:
+    """1/√(number of blocks) stands in the code, too."""
+    run = by_hand({"a": 1e-5, "b": 1e-2, "c": 1e-1, "d": 1.0})
+    label = "Linear(in_features=8, out_features=8, bias=True)"
+    sites = tuple(replace(site, label=label) if site.path in ("a", "b", "c", "d") else site for site in run.info.sites)
+    _, code = advice("skip-connection", "depth-without-skip", replace(run, info=replace(run.info, sites=sites)))
+    assert "return x + 0.5 * self.block(x)  # 1/√(number of blocks)" in code
+
+
+@pytest.mark.parametrize(
+    ("kind", "eps", "possible"), [("SGD", 1e-8, True), ("Adam", 1e-8, False), ("Adam", 1e-3, True)]
+)
+def test_an_adam_is_not_told_to_become_one(kind: str, eps: float, possible: bool) -> None:
+    """Unless its eps is what keeps its steps short."""
+    held = (OptimizerInfo(kind, {"lr": 1e-6, "eps": eps}),)
+    run = replace(SIGMOID, info=replace(SIGMOID.info, optimizers=held))
+    assert remedies()["optimizer-swap"].possible(Signals(run)) is possible
+
+
+def test_dropout_that_is_off_in_training_is_called_by_its_cure() -> None:
+    """It is the mode that is wrong, not the rate."""
+    remedy, finding = remedies()["lower-dropout"], finding_with("frozen", rule="dropout-fault")
+    assert remedy.advice(finding, Signals(SIGMOID)).title == "Put the model into training mode"
+    tests = replace(finding, evidence=(Evidence("forwards without gradients in training mode", 0.9),))
+    assert remedy.advice(tests, Signals(SIGMOID)).title == "Put the model into eval mode for tests"
 
 
 def test_dropout_is_lowered_never_raised() -> None:

@@ -8,12 +8,14 @@ from gradscope.errors import NoPatch
 from gradscope.numerals import number
 from gradscope.patches import Edit, Program
 from gradscope.patches.activations import final
-from gradscope.patches.losses import average, change_target, swap_loss, without_minus
+from gradscope.patches.losses import average, change_target, lower_number, swap_loss, without_minus
 from gradscope.records import Finding, LossPath
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
 from gradscope.signals.output import asked
 from gradscope.signals.progress import progress
+
+_GAMMA = 2  # Lin et al. 2017
 
 
 class ChangeLoss(Remedy):
@@ -23,7 +25,10 @@ class ChangeLoss(Remedy):
     title = "Change the loss"
     cures = {"loss-mismatch": 1.0, "loss-reduction": 1.0, "output-activation": 0.4}
     needs_edit = "the loss is computed in your own code, behind the model"
-    sources = ("torch.nn: what each loss expects as its input and target",)
+    sources = (
+        "torch.nn: what each loss expects as its input and target",
+        "Lin et al. 2017, Focal loss for dense object detection (arXiv:1708.02002): gamma 2",
+    )
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
@@ -39,6 +44,11 @@ class ChangeLoss(Remedy):
         if went is not None and went.trivial < 0:
             return (
                 f"The loss is at {number(went.now)} and falls without end. Without the minus it has a lowest value, 0."
+            )
+        if path.kind == "focal":
+            return (
+                f"With a gamma of {_GAMMA} a sample keeps most of its gradient until it is right, and loses it then: as the "
+                "loss was meant."
             )
         if path.kind in ("nll", "kl-divergence"):
             return (
@@ -64,6 +74,8 @@ class ChangeLoss(Remedy):
             return f'criterion = torch.nn.{_module(path)}(reduction="mean")  # instead of "sum"'
         if went is not None and went.trivial < 0:
             return "loss = criterion(model(x), y)  # without the minus before it"
+        if path.kind == "focal":
+            return f"gamma = {_GAMMA}  # in the focal loss, or CrossEntropyLoss instead of it"
         if path.kind == "nll":
             return "criterion = torch.nn.CrossEntropyLoss()  # instead of NLLLoss, on the last layer's output as it is"
         if path.kind == "kl-divergence":
@@ -97,6 +109,8 @@ class ChangeLoss(Remedy):
             return average(program, path.kind)
         if went is not None and went.trivial < 0 and path.kind not in ("nll", "kl-divergence"):
             return without_minus(program)
+        if path.kind == "focal":
+            return lower_number(program, "gamma", _GAMMA)
         if path.kind == "nll":
             return [*swap_loss(program, "nll", "cross-entropy"), *_without_softmax(program)]
         if path.kind in ("kl-divergence", "triplet"):

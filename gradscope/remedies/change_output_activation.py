@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import NoPatch, NotApplicable
-from gradscope.numerals import number
+from gradscope.numerals import limit, number
 from gradscope.patches import Edit, Program
 from gradscope.patches.activations import final
 from gradscope.patches.losses import swap_loss
@@ -13,7 +13,7 @@ from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
 from gradscope.signals.loss import double_softmax_floor
-from gradscope.signals.output import NAMES, OutputSide, output_side
+from gradscope.signals.output import NAMES, OutputSide, asked, output_side
 
 if TYPE_CHECKING:
     from random import Random
@@ -57,7 +57,7 @@ class ChangeOutputActivation(Remedy):
             raise NoPatch(f"the run saw {NAMES.get(side.last, side.last)} at the output, the lines say {last.kind}")
         if kind == "binary-cross-entropy":
             return [*last.taken_off(), *swap_loss(program, kind, "binary-cross-entropy-with-logits")]
-        if _one_unit(side):
+        if _one_unit(side) and not _of_numbers(side, signals):
             raise NoPatch("outputs, loss and targets must change together")
         return last.taken_off()
 
@@ -69,7 +69,9 @@ class ChangeOutputActivation(Remedy):
         kind, path, to = side.path.kind, side.layers[-1] if len(side.layers) > 1 else None, "Identity"
         if kind in ("nll", "kl-divergence"):
             to = "LogSoftmax"
-        elif kind == "binary-cross-entropy" or (_one_unit(side) and kind in _DISTANCES):
+        elif kind == "binary-cross-entropy" or (
+            _one_unit(side) and kind in _DISTANCES and not _of_numbers(side, signals)
+        ):
             to = "Sigmoid"
         elif kind == "cross-entropy" and "LogSoftmax" not in side.names:
             to = "Softmax"  # the loss takes the logarithm itself
@@ -105,6 +107,8 @@ class ChangeOutputActivation(Remedy):
             return "Each loss fits one activation: logits for a cross-entropy, none for a squared error, softmax before NLL."
         activation = NAMES.get(side.last, side.last)
         kind = side.path.kind.replace("-", " ") or "loss"
+        if _of_numbers(side, signals):
+            return f"A softmax over 1 unit is always 1. The targets are numbers, which a {kind} compares with plain outputs."
         if _one_unit(side):
             return "A softmax over 1 unit is always 1. A sigmoid turns one output into a probability."
         if "Softmax" in side.names and side.path.classes > 1 and side.path.kind == "cross-entropy":
@@ -112,7 +116,7 @@ class ChangeOutputActivation(Remedy):
             return f"The loss takes a softmax of its own. Without the model's its floor goes from {floor} to 0."
         if side.last:
             lowest, highest = side.range
-            ends = f"from {number(lowest)} to {number(highest)}" if highest < 1e30 else f"of {number(lowest)} and more"
+            ends = f"from {limit(lowest)} to {limit(highest)}" if highest < 1e30 else f"of {limit(lowest)} and more"
             return f"{activation} gives numbers {ends}; a {kind} needs outputs that can be anything."
         return f"The {kind} is given outputs with no activation, and takes them for probabilities or their logarithms."
 
@@ -120,7 +124,7 @@ class ChangeOutputActivation(Remedy):
         """Code to paste."""
         side = output_side(signals)
         kind = "" if side is None else side.path.kind
-        if side is not None and _one_unit(side):
+        if side is not None and _one_unit(side) and not _of_numbers(side, signals):
             return (
                 "# at the end of the model: nothing instead of softmax, and the sigmoid inside the loss\n"
                 "criterion = torch.nn.BCEWithLogitsLoss()"
@@ -148,6 +152,13 @@ class ChangeOutputActivation(Remedy):
             "# at the end of the model: the last layer's output as it is, for a loss that works on it\n"
             "criterion = torch.nn.CrossEntropyLoss()  # BCEWithLogitsLoss() for yes or no, MSELoss() for numbers"
         )
+
+
+def _of_numbers(side: OutputSide, signals: Signals) -> bool:
+    """Whether a distance is taken to targets that are no probabilities, behind a softmax over one unit."""
+    target = asked(signals)
+    outside = target is not None and (target.lowest < 0 or target.highest > 1)
+    return _one_unit(side) and side.path.kind in _DISTANCES and outside
 
 
 def _one_unit(side: OutputSide) -> bool:

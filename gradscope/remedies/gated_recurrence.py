@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class GatedRecurrence(Remedy):
-    """Uses an LSTM whose forget gates start open, so that the cell state keeps the gradient over many time steps.
+    """Uses a GRU or an LSTM whose gates start open, so that the state keeps the gradient over many time steps.
 
-    The product of the forget gates is what is left of the gradient (THEORY T24): over 100 time steps 8e-31 with a bias of
+    The product of the gates is what is left of the gradient (THEORY T24): over 100 time steps 8e-31 with a bias of
     0, 2e-14 with 1, 0.008 with 3.
 
     Applied, it replaces each `nn.RNN` by an `nn.GRU` of the same sizes, and opens the gates that keep the state. They
@@ -34,7 +34,7 @@ class GatedRecurrence(Remedy):
     """
 
     id = "gated-recurrence"
-    title = "Use an LSTM whose forget gates start open"
+    title = "Use a GRU, or an LSTM, whose gates start open"
     cures = {"long-backprop-chain": 1.0}
     sources = (
         "Hochreiter & Schmidhuber 1997, Long short-term memory; Gers et al. 2000, Learning to forget",
@@ -71,19 +71,38 @@ class GatedRecurrence(Remedy):
         """Why it should work here."""
         ratio = next((item.value for item in finding.evidence if "first time steps" in item.name), None)
         now = "" if ratio is None else f"The first time steps get {number(ratio)} of the gradient now. "
-        kinds = {signals.sites[i].kind for i in signals.modules if signals.sites[i].mechanism == "recurrence"}
-        if kinds & {"LSTM", "LSTMCell"}:
+        bias = self.dose(finding, signals)["bias"]
+        passes = number(1 / (1 + math.exp(-bias)))
+        if self._gated(signals):
             return (
-                f"{now}A forget bias of 3 lets 0.95 of the cell state pass at each time step; torch's default lets 0.5."
+                f"{now}A bias of {bias:g} lets {passes} of the state pass at each time step; torch's default lets 0.5."
             )
-        return f"{now}A cell state passes a time step times its forget gate alone, 0.95 with a bias of 3, without a matrix."
+        return (
+            f"{now}A gate lets the state pass from time step to time step without a matrix: {passes} of it with a bias of "
+            f"{bias:g}."
+        )
 
     def code(self, finding: Finding, signals: Signals) -> str:
         """Code to paste."""
+        bias = self.dose(finding, signals)["bias"]
+        if kind := self._gated(signals):
+            gates = "input, forget, cell, output" if kind == "LSTM" else "reset, update, new"
+            return (
+                "for module in model.modules():  # before the first step\n"
+                f"    if isinstance(module, torch.nn.{kind}):\n"
+                "        for name, value in module.named_parameters():\n"
+                '            if name.startswith("bias_ih"):\n'
+                "                size = module.hidden_size\n"
+                f"                torch.nn.init.constant_(value.data[size : 2 * size], {bias:g})  # gates: {gates}"
+            )
         return (
-            "lstm = torch.nn.LSTM(n, n, batch_first=True)  # instead of torch.nn.RNN; or the LSTM that is there\n"
-            "for name, bias in lstm.named_parameters():\n"
+            "rnn = torch.nn.GRU(n, n, batch_first=True)  # instead of torch.nn.RNN; it is called as that was\n"
+            "for name, value in rnn.named_parameters():\n"
             '    if name.startswith("bias_ih"):\n'
-            "        size = bias.numel() // 4  # gates in this order: input, forget, cell, output\n"
-            "        torch.nn.init.constant_(bias.data[size : 2 * size], 3.0)"
+            f"        torch.nn.init.constant_(value.data[n : 2 * n], {bias:g})  # gates: reset, update, new"
         )
+
+    def _gated(self, signals: Signals) -> str:
+        """The gated layers that the model has, as it has no others: "LSTM" or "GRU"; "" where it has a plain one."""
+        kinds = {signals.sites[i].kind.removesuffix("Cell") for i in signals.modules}
+        return "" if "RNN" in kinds else next((kind for kind in ("LSTM", "GRU") if kind in kinds), "")

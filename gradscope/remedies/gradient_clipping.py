@@ -39,6 +39,7 @@ class GradientClipping(Remedy):
         "learning-rate-too-high": 0.5,
         "unscaled-target": 0.3,
         "init-too-large": 0.3,
+        "activation-expands": 0.1,
         "long-backprop-chain": 0.8,
         "weight-growth": 0.4,
     }

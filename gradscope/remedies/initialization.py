@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from gradscope.surgery import Applied
 
+_SQUARE = "layer.weight.dim() == 2 and layer.weight.shape[0] == layer.weight.shape[1]"
 _RELU_LIKE = ("ReLU", "ReLU6", "LeakyReLU", "GELU", "SiLU", "ELU", "Mish", "Hardswish", "PReLU")
 
 
@@ -42,6 +44,7 @@ class Initialization(Remedy):
         "init-too-large": 1.0,
         "symmetric-init": 1.0,
         "activation-saturates": 0.6,
+        "activation-expands": 0.2,
         "dead-path": 0.6,
         "weight-growth": 0.1,
     }
@@ -88,20 +91,34 @@ class Initialization(Remedy):
         return f"{each}{scheme} initialization makes a layer with its activation pass on about 1: depth costs nothing then."
 
     def code(self, finding: Finding, signals: Signals) -> str:
-        """Code to paste."""
-        draw = (
-            'torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")'
-            if self._relu(signals)
-            else 'torch.nn.init.xavier_normal_(module.weight, gain=torch.nn.init.calculate_gain("tanh"))'
-        )
+        """Code to paste: what `act` draws, of a network with one kind of activation."""
+        relu = self._relu(signals)
+        draw = 'kaiming_normal_(layer.weight, nonlinearity="relu")' if relu else "xavier_normal_(layer.weight)"
+        layers = [signals.sites[i] for i in weighted_layers(signals)]
         kinds = sorted({signals.sites[i].kind for i in signals.layers if signals.sites[i].kind in _DRAWN}) or ["Linear"]
         classes = ", ".join(f"torch.nn.{kind}" for kind in kinds)
+        ways: list[tuple[str, str]] = []
+        if layers and relu:
+            ways.append((f'name == "{layers[-1].path}"', "xavier_normal_(layer.weight)  # no activation follows"))
+        if (relu or "Tanh" in activations(signals)) and any(_is_square(site.label) for site in layers[:-1]):
+            gain = ", gain=2**0.5" if relu else ""
+            square = "layer.in_features == layer.out_features" if kinds == ["Linear"] else _SQUARE
+            ways.append((square, f"orthogonal_(layer.weight{gain})"))
+        words = ["if", *["elif"] * len(ways)]
+        drawn = [
+            f"        {word} {way}:\n            torch.nn.init.{how}\n"
+            for word, (way, how) in zip(words, ways, strict=False)
+        ]
+        drawn.append(
+            f"        else:\n            torch.nn.init.{draw}\n" if ways else f"        torch.nn.init.{draw}\n"
+        )
+        named = "name, layer in model.named_modules()" if layers and relu else "layer in model.modules()"
         return (
-            "for module in model.modules():  # after the model is built, before the optimizer\n"
-            f"    if isinstance(module, ({classes},)):\n"
-            f"        {draw}\n"
-            "        if module.bias is not None:\n"
-            "            torch.nn.init.zeros_(module.bias)"
+            f"for {named}:  # after the model is built, before the optimizer\n"
+            f"    if isinstance(layer, {f'({classes})' if len(kinds) > 1 else classes}):\n"
+            f"{''.join(drawn)}"
+            "        if layer.bias is not None:\n"
+            "            torch.nn.init.zeros_(layer.bias)"
         )
 
     def _relu(self, signals: Signals) -> bool:
@@ -118,3 +135,8 @@ class Initialization(Remedy):
 
 
 _DRAWN = ("Linear", "Conv1d", "Conv2d", "Conv3d", "Bilinear", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d")
+
+
+def _is_square(label: str) -> bool:
+    """Whether a Linear has as many outputs as inputs, by "Linear(in_features=8, out_features=8, bias=True)"."""
+    return label.startswith("Linear") and len(set(re.findall(r"\d+", label)[:2])) == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import NoPatch, NotApplicable
 from gradscope.numerals import number
 from gradscope.patches import Edit, Program
-from gradscope.patches.modules import group_norms, norm_first
+from gradscope.patches.modules import fewer_groups, group_norms, norm_first
 from gradscope.records import Finding
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
@@ -62,7 +63,10 @@ class LayerNorm(Remedy):
         if cause == "post-norm-without-warmup":
             return norm_first(program)
         widths = [_channels(signals.sites[i].label) for i in signals.layers if "BatchNorm" in signals.sites[i].kind]
-        return group_norms(program, math.gcd(8, *widths))
+        grouped = _grouped(finding, signals)
+        if grouped and not widths:
+            return fewer_groups(program, _fewer(grouped))
+        return group_norms(program, _fewer(widths) if widths else 1)
 
     def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
         """What is to be done against the finding's cause, and where."""
@@ -119,6 +123,9 @@ class LayerNorm(Remedy):
                 "model.train() before training and use a momentum of 0.1."
             )
         together = _evidence(finding, "numbers normalised together")
+        grouped = _grouped(finding, signals)
+        if grouped:
+            return f"{_fewer(grouped)} groups of channels have numbers enough; {together} are normalised together now."
         return f"Groups of channels have numbers enough, whatever the batch; {together} are normalised together now."
 
     def code(self, finding: Finding, signals: Signals) -> str:
@@ -142,16 +149,32 @@ class LayerNorm(Remedy):
                 "\n"
                 "# torch.nn.TransformerEncoderLayer(..., norm_first=True) is built so"
             )
+        grouped = _grouped(finding, signals)
+        if grouped:
+            return f"torch.nn.GroupNorm({_fewer(grouped)}, {grouped[0]})  # {grouped[0]} channels"
         return (
             "def swap(module):  # before the optimizer is built\n"
             "    for name, child in module.named_children():\n"
             "        if isinstance(child, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):\n"
-            "            groups = next(size for size in (8, 4, 2, 1) if child.num_features % size == 0)\n"
+            "            groups = next(n for n in (8, 4, 2, 1) if n == 1 or child.num_features % (8 * n) == 0)\n"
             "            setattr(module, name, torch.nn.GroupNorm(groups, child.num_features))\n"
             "        swap(child)\n"
             "\n"
             "swap(model)"
         )
+
+
+def _grouped(finding: Finding, signals: Signals) -> list[int]:
+    """The channels of the GroupNorms that a finding is about."""
+    sites = [signals.sites[i] for i in signals.layers if signals.sites[i].path in finding.layers]
+    channels = [re.match(r"GroupNorm\(\d+, (\d+)", site.label) for site in sites if site.kind == "GroupNorm"]
+    return [int(each[1]) for each in channels if each]
+
+
+def _fewer(channels: list[int]) -> int:
+    """As many groups as leave 8 channels in each, 8 at most."""
+    common = math.gcd(*channels)
+    return next((groups for groups in (8, 4, 2) if common % groups == 0 and common // groups >= 8), 1)
 
 
 def _channels(label: str) -> int:
@@ -162,4 +185,5 @@ def _channels(label: str) -> int:
 
 def _evidence(finding: Finding, name: str) -> str:
     """The number of the first evidence whose name begins so, as it is said."""
-    return next((number(item.value) for item in finding.evidence if item.name.startswith(name)), "another number")
+    found = float(next((item.value for item in finding.evidence if item.name.startswith(name)), math.nan))
+    return f"{found:,.0f}" if found.is_integer() else number(found) if math.isfinite(found) else "another number"

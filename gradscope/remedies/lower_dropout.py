@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import NoPatch
@@ -9,7 +10,7 @@ from gradscope.numerals import number
 from gradscope.patches import Edit, Program
 from gradscope.patches.loop import train_mode
 from gradscope.patches.modules import lower_dropout
-from gradscope.records import Finding
+from gradscope.records import Finding, Suggestion
 from gradscope.remedies.remedy import Remedy
 from gradscope.signals import Signals
 from gradscope.signals.units import option
@@ -72,6 +73,14 @@ class LowerDropout(Remedy):
             modes.train_in_training_mode(applied, model)
         else:
             modes.lower_dropout(applied, model, rate)
+
+    def advice(self, finding: Finding, signals: Signals) -> Suggestion:
+        """The remedy aimed at a finding, called by the half of it that the finding is about."""
+        suggestion, mode = super().advice(finding, signals), self.dose(finding, signals).get("mode")
+        if mode is None or finding.rule != "dropout-fault":
+            return suggestion
+        title = "Put the model into training mode" if mode == "training" else "Put the model into eval mode for tests"
+        return replace(suggestion, title=title)
 
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""

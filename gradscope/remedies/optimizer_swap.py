@@ -57,6 +57,11 @@ class OptimizerSwap(Remedy):
         )
         return super().suits(finding) * (2.5 if by_eps else 1.0)
 
+    def possible(self, signals: Signals) -> bool:
+        """An Adam whose eps is below its √v is what it would become."""
+        adam = options(signals)
+        return adam is None or adam.get("eps", 0.0) > _eps(signals)
+
     def why(self, finding: Finding, signals: Signals) -> str:
         """Why it should work here."""
         share = below_eps(signals)

@@ -50,9 +50,7 @@ class SkipConnection(Remedy):
 
     def edits(self, finding: Finding, signals: Signals, program: Program) -> list[Edit]:
         """`x + scale * block(x)` in forward, scaled as when it is tried, or a class around each block."""
-        layers = [signals.sites[i] for i in weighted_layers(signals)]
-        even = sum(len(set(re.findall(r"\d+", site.label)[:2])) == 1 for site in layers)
-        return add_skips(program, f"{1 / math.sqrt(max(even, 1)):.2g}")
+        return add_skips(program, self._scale(signals))
 
     def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
         """Each pair of layers that follow one another without a way around."""
@@ -88,6 +86,8 @@ class SkipConnection(Remedy):
 
     def code(self, finding: Finding, signals: Signals) -> str:
         """Code to paste."""
+        scale = self._scale(signals)
+        branch = "self.block(x)" if scale == "1" else f"{scale} * self.block(x)  # 1/√(number of blocks)"
         return (
             "class Residual(torch.nn.Module):\n"
             "    def __init__(self, block):\n"
@@ -95,8 +95,14 @@ class SkipConnection(Remedy):
             "        self.block = block\n"
             "\n"
             "    def forward(self, x):\n"
-            "        return x + self.block(x)\n"
+            f"        return x + {branch}\n"
             "\n"
             "# wrap each block whose input and output have one shape, e.g.\n"
             "# Residual(torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU()))"
         )
+
+    def _scale(self, signals: Signals) -> str:
+        """1/√(number of layers with as many outputs as inputs), so that the sum of many keeps its size."""
+        layers = [signals.sites[i] for i in weighted_layers(signals)]
+        even = sum(len(set(re.findall(r"\d+", site.label)[:2])) == 1 for site in layers)
+        return f"{1 / math.sqrt(max(even, 1)):.2g}"
