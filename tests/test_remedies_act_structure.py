@@ -25,6 +25,7 @@ from gradscope.diagnosis import diagnose
 from gradscope.errors import NotApplicable
 from gradscope.records import Diagnosis, Finding, Run
 from gradscope.signals import Signals
+from gradscope.signals.expansion import expanding
 from gradscope.surgery import Applied
 from tests.trainings import Transformer, adam, digits, he, mlp, sgd, xavier
 
@@ -56,6 +57,13 @@ class Branches(nn.Module):
         for block in self.blocks:
             x = x + block(x)
         return self.head(x)
+
+
+class Exponential(nn.Module):
+    """An activation written by hand that gives out more than it is fed."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.exp()
 
 
 class Functions(nn.Module):
@@ -306,6 +314,26 @@ def test_what_cannot_be_done_says_why(remedy: str, model: nn.Module, dose: dict[
 # each against its sickness
 
 
+def test_an_exponential_expands_however_it_is_written(tmp_path: Path) -> None:
+    """As a module it is measured, as a function it is known by its name; a ReLU written by hand does not expand."""
+
+    class Written(Functions):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.function(self.b(self.function(self.a(x)))))
+
+        def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.a, self.b, self.c, self.function = nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10), function
+
+    def found(name: str, model: nn.Module) -> str:
+        return str(expanding(Signals(record(tmp_path / name, model, adam()(model), 4))))
+
+    torch.manual_seed(0)
+    assert found("module", mlp(2, Exponential, he)).startswith("each Exponential gives ")
+    assert found("function", Written(torch.exp)) == "each Exp grows what it is fed; a ReLU gives 0.71"
+    assert found("relu", Written(torch.relu)) == found("other", mlp(2, nn.Softplus, he)) == "None"
+
+
 def record(
     folder: Path,
     model: nn.Module,
@@ -399,7 +427,21 @@ VANISHED, BLOWN = "vanishing-gradient", "exploding-gradient"
             VANISHED,
             lambda: mlp(20, nn.Sigmoid),
             adam(),
-            "20 Sigmoid replaced by ReLU; 20 layers drawn",
+            "20 Sigmoid replaced by ELU; 20 layers drawn",
+        ),
+        (
+            "activation-swap",
+            VANISHED,
+            lambda: mlp(12, nn.Sigmoid, xavier, width=5),
+            adam(0.01),
+            "12 Sigmoid replaced by ELU; 12 layers drawn anew: 1 He (for ELU), 11 orthogonal (for ELU)",
+        ),
+        (
+            "activation-swap",
+            "poor-initialization",
+            lambda: mlp(6, Exponential, he),
+            adam(),
+            "6 Exponential replaced by ReLU; 6 layers drawn",
         ),
         (
             "residual-scaling",

@@ -25,7 +25,8 @@ RULES = [
     "unequal-replicas",
 ]
 CAUSES = [
-    *("activation-saturates", "activation-contracts", "init-too-small", "init-too-large", "symmetric-init"),
+    *("activation-saturates", "activation-contracts", "activation-expands", "init-too-small", "init-too-large"),
+    "symmetric-init",
     *("depth-without-skip", "long-backprop-chain", "learning-rate-too-high", "learning-rate-too-low"),
     *("gradient-not-zeroed", "unscaled-input", "unscaled-target", "loss-mismatch", "output-activation"),
     *("loss-reduction", "norm-at-init", "no-clipping", "precision", "detached", "frozen", "not-in-optimizer"),

@@ -27,14 +27,17 @@ def function_of(kind: str) -> str:
     return _FUNCTIONS.get(kind, kind.lower())
 
 
-def called_as(code: Code) -> str:
-    """The activation that a call applies as a function or as a tensor's method: "Sigmoid"; "" for any other call."""
+def called_as(code: Code, more: tuple[str, ...] = ()) -> str:
+    """The activation that a call applies as a function or as a tensor's method: "Sigmoid"; "" for any other call.
+
+    `more` are kinds that count as well, `("Exp",)` say.
+    """
     node = code.node
     if not isinstance(node, ast.Call):
         return ""
     whole = code.source.resolve(node.func)
     name = last_name(node.func).removesuffix("_")
-    kind = next((each for each in KINDS if function_of(each) == name), "")
+    kind = next((each for each in (*KINDS, *more) if function_of(each) == name), "")
     if whole in (f"torch.{name}", f"torch.nn.functional.{name}", f"torch.special.{name}", f"torch.{name}_"):
         return kind
     is_method = isinstance(node.func, ast.Attribute) and not whole and last_name(node.func.value) != "self"
@@ -257,15 +260,16 @@ def _module_change(code: Code, kind: str, name: str, arguments: str, kept: Final
 
 def _function_change(code: Code, kind: str, name: str, arguments: str) -> Change | None:
     node, source = code.node, code.source
-    if called_as(code) != kind or not isinstance(node, ast.Call):
+    if called_as(code, (kind,)) != kind or not isinstance(node, ast.Call):
         return None
     function = function_of(name)
-    whole = f"torch.{function}" if name in ("ReLU", "Sigmoid", "Tanh") else f"torch.nn.functional.{function}"
+    is_method = name in ("ReLU", "Sigmoid", "Tanh")  # of tensors too
+    whole = f"torch.{function}" if is_method else f"torch.nn.functional.{function}"
     inner = node.args[0] if source.resolve(node.func) else node.func.value  # type: ignore[attr-defined]
     more = f", {arguments}" if arguments else ""
     if source.resolve(node.func) and not arguments:
         return (source.start(node.func), source.end(node.func), source.spell(whole)), whole
-    if arguments:
+    if arguments or not is_method:
         return (source.start(node), source.end(node), f"{source.spell(whole)}({Code(source, inner).text}{more})"), whole
     end = source.end(node.func)
     return ((end[0], end[1] - len(last_name(node.func))), end, function), whole

@@ -41,6 +41,7 @@ class BatchNorm(Remedy):
         "init-too-small": 0.5,
         "init-too-large": 0.5,
         "activation-contracts": 0.3,
+        "activation-expands": 0.5,
         "dead-path": 0.5,
     }
     only_for = {"dead-path": ("dead-units", "representation-collapse")}

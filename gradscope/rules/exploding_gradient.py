@@ -13,6 +13,7 @@ from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 from gradscope.signals.before import what_changed
+from gradscope.signals.expansion import expanding
 from gradscope.signals.loss import squared_error
 from gradscope.signals.mechanisms import is_normalised, normalised_weights, sentence, shares, totals
 from gradscope.signals.progress import progress
@@ -146,6 +147,12 @@ class ExplodingGradient(Rule):
             if amount > 0.3:
                 why = f"{mechanism} grew the gradient by {number(amount)} decades ({sentence(signals, column)})"
                 causes.append(Cause(name, round(min(0.9, amount / everything), 2), why))
+        grew = sum(
+            share.decades for share in grown.values() if share.mechanism == "activation" and share.working is None
+        )
+        if grew > 0.3 and (expansion := expanding(signals)):
+            part = round(min(0.95, grew / everything), 2)
+            causes.append(Cause("activation-expands", part, f"{expansion} ({sentence(signals, column)})"))
         saturated = [
             share
             for share in found

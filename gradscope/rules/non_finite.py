@@ -13,6 +13,7 @@ from gradscope.records import Cause, Event, Evidence, Finding, Run
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
+from gradscope.signals.expansion import expanding
 from gradscope.signals.loss import squared_error
 from gradscope.signals.non_finite import (
     Onset,
@@ -23,7 +24,6 @@ from gradscope.signals.non_finite import (
     largest_before,
     located,
     onset,
-    operations_between,
     output_range,
     reached,
 )
@@ -278,12 +278,12 @@ class NonFinite(Rule):
         layers, each, whole = depth_growth(signals, 0)
         gain = signals.backward_gain[signals.layers][:, :1]
         back = float(np.max(gain, where=np.isfinite(gain), initial=0.0))
-        if whole > self.depth.value or back > self.depth.value:
-            kinds = {signals.sites[i].kind for i in signals.layers}
-            exponential = any("exp" in kind.lower() for kind in kinds) or "Exp" in operations_between(signals)
+        expansion = expanding(signals)
+        if expansion is not None and (at_once or max(whole, back) > self.depth.value):
+            yield Cause("activation-expands", 0.95, str(expansion))
+        elif whole > self.depth.value or back > self.depth.value:
             grows = f"{number(each)} a layer, {number(whole)} over {layers} of them" if whole >= back else number(back)
             why = f"at the first step numbers grow with the depth already: {grows}"
-            why += "; an exponential as activation turns a sum into a product" if exponential else ""
             yield Cause("init-too-large", 0.9, why)
         elif at_once and found.quantity == "weight":
             yield Cause("init-too-large", 0.6, "the weights hold it before the first update")
@@ -328,7 +328,10 @@ class NonFinite(Rule):
         if place.get("direction") in ("input", "weight", "target", "loss") or not (names & {*_DOMAIN, *_EXPONENTIAL}):
             return
         what = " or ".join(sorted(names & {*_DOMAIN, *_EXPONENTIAL}))
-        if names & set(_EXPONENTIAL):
+        expansion = expanding(signals) if names & set(_EXPONENTIAL) else None
+        if expansion is not None:
+            yield Cause("activation-expands", 0.9, f"{expansion}; {what} overflows beyond 88 in float32")
+        elif names & set(_EXPONENTIAL):
             yield Cause("init-too-large", 0.55, f"{what} overflows beyond 88 in float32 and 11 in float16")
         else:
             why = f"{what} is infinite, or has an infinite slope, at 0: keep its input away from there by an eps"

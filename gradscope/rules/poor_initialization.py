@@ -13,6 +13,7 @@ from gradscope.records import Cause, Check, Evidence, Finding
 from gradscope.rules.handwritten import run
 from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
+from gradscope.signals.expansion import expanding
 from gradscope.signals.progress import progress
 from gradscope.signals.units import earliest, fed_size, is_constant, weight_gain, weight_of
 
@@ -31,7 +32,8 @@ class PoorInitialization(Rule):
     (smallest = largest); where they are zeros, in all layers or with gradients that are exactly zero too. (2) the rms of
     each layer's output over that of the first layer's, beside rms(W)·√fan_in, which is 1.41 after He and 1 after Xavier.
 
-    What to do: He initialization before ReLU, Xavier before tanh; scale residual branches down with the depth.
+    What to do: He initialization before ReLU, Xavier before tanh; scale residual branches down with the depth. An
+    activation that gives out more than it is fed, an exponential say, suits no initialization: use another.
     """
 
     id = "poor-initialization"
@@ -146,7 +148,10 @@ class PoorInitialization(Rule):
         if math.isfinite(high):
             evidence.append(Evidence("first losses over the best constant's", high, "", self.loss.value, "1 … 2.5"))
         why = f"rms(W)·√fan_in is {number(mean)} on average; He gives 1.41, Xavier 1"
-        return self._finding(signals, "warning", sick, message, evidence, [Cause("init-too-large", 0.9, why)])
+        causes = [Cause("init-too-large", 0.9, why)]
+        if expansion := expanding(signals):
+            causes.insert(0, Cause("activation-expands", 0.95, str(expansion)))
+        return self._finding(signals, "warning", sick, message, evidence, causes)
 
     def _summed(self, signals: Signals, sick: list[int], ratio: float) -> Finding:
         """Weights of their usual size, and sums or activations that grow the signal all the same."""
@@ -154,7 +159,11 @@ class PoorInitialization(Rule):
         message = f"The signal explodes from {name} on, to {number(ratio)} times the first layer's size at step 0"
         evidence = [Evidence("growth through residual sums", ratio, "", self.sums.value, "1 … 20")]
         why = "weights have their usual size; sums over blocks, or the activations, add to the signal layer by layer"
-        return self._finding(signals, "warning", sick, message, evidence, [Cause("init-too-large", 0.6, why)])
+        causes = [Cause("init-too-large", 0.6, why)]
+        if expansion := expanding(signals):
+            evidence = [Evidence("growth through activations", ratio, "", self.sums.value, "1 … 20")]
+            causes = [Cause("activation-expands", 0.95, f"weights have their usual size; {expansion}")]
+        return self._finding(signals, "warning", sick, message, evidence, causes)
 
     def _faded(self, signals: Signals, sick: list[int], least: int, ratio: float, mean: float) -> Finding:
         """Weights that let the signal fade."""

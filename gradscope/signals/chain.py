@@ -13,6 +13,10 @@ from gradscope.signals.series import Signals
 
 _WEIGHTED = ("weights", "attention", "recurrence")
 _NORMALISING = ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm")
+_BY_NUMBER = (  # operations that bend each number by itself, beside those of torch's own activations
+    *("Exp", "Exp2", "Expm1", "Sinh", "Cosh", "Pow", "Square", "Sin", "Cos", "Abs", "Erf", "Atan", "Asinh", "Log1p"),
+    *WORKING_DECADES,
+)
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,23 @@ def follows(signals: Signals, layer: int) -> Follows:
             )
         kind = site.kind if site.mechanism == "activation" else ""
         kind = kind or next((name for link in inside if (name := activation_in(link.operations))), "")
+        kind = kind or written_activation(signals, here)
         if kind and not found.activation:
             found = replace(found, activation=kind, module=here)
         found = replace(found, normalised=found.normalised or site.mechanism == "normalisation")
     return found
+
+
+def written_activation(signals: Signals, module: int) -> str:
+    """The class of a module written by hand that applies one function to each number, `x.exp()` say; "" for any other.
+
+    Such a module has neither weights nor modules, and makes one operation of autograd that is not linear.
+    """
+    site, inside = signals.sites[module], signals.links_in(module)
+    if site.mechanism != "container" or signals.parameters_of(module) or len(inside) != 1:
+        return ""
+    alone = inside[0].source is None and inside[0].target is None
+    return site.kind if alone and operation_kind(inside[0].operations) in _BY_NUMBER else ""
 
 
 def activation_in(operations: tuple[str, ...]) -> str:

@@ -29,27 +29,33 @@ def swap_activations(
         applied: is told.
         model: is changed in place.
         paths: of the activations; None: every saturating one (for LeakyReLU every ReLU) before the last layer.
-        to: "ReLU" or "LeakyReLU".
+        to: "ReLU", "ELU" or "LeakyReLU".
         draw: layers as `initialise` wants them; None: those before what was replaced. Empty: none.
 
     Raises:
         NotApplicable: the activations are no modules.
     """
     modules = modules_by_path(model)
-    kinds = SATURATING if to == "ReLU" else ("ReLU", "ReLU6")
+    kinds = ("ReLU", "ReLU6") if to == "LeakyReLU" else SATURATING
     chosen = _hidden(model, kinds) if paths is None else [path for path in paths if path in modules]
-    found = {id(modules[path]): modules[path] for path in chosen if is_activation(modules[path])}
+    found = {id(modules[path]): modules[path] for path in chosen if _is_one(modules[path])}
     if not found:
         raise NotApplicable("its hidden activations are called as functions inside forward: that needs your edit")
     layers = guess_layers(model)
     before = [(layer.path, to) for layer in layers if layer.activation_path in chosen and layer.activation_path]
     counts = Counter(type(module).__name__ for module in found.values())
     for old in found.values():
-        put(applied, model, old, nn.LeakyReLU(0.01) if to == "LeakyReLU" else nn.ReLU())
+        put(applied, model, old, nn.LeakyReLU(0.01) if to == "LeakyReLU" else nn.ELU() if to == "ELU" else nn.ReLU())
     said = " and ".join(f"{count} {kind}" for kind, count in counts.items())
     applied.change(f"{said} replaced by {to}")
-    if (chosen_layers := before if draw is None else draw) and to == "ReLU":
+    if (chosen_layers := before if draw is None else draw) and to != "LeakyReLU":
         initialise(applied, model, chosen_layers)
+
+
+def _is_one(module: nn.Module) -> bool:
+    """Whether a module is an activation of torch's, or may be one written by hand: without weights and modules in it."""
+    alone = next(module.children(), None) is None and next(module.parameters(), None) is None
+    return is_activation(module) or (alone and not type(module).__module__.startswith("torch."))
 
 
 def _hidden(model: nn.Module, kinds: Sequence[str]) -> list[str]:

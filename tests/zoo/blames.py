@@ -31,7 +31,7 @@ LARGE_INIT = blame(
 )
 EXPONENTIAL = blame(
     "non-finite exploding-gradient poor-initialization saturated-activation",
-    "activation-saturates init-too-large no-clipping weight-growth output-activation",
+    "activation-expands activation-saturates init-too-large no-clipping weight-growth output-activation",
     "activation-swap initialization batch-norm layer-norm gradient-clipping",
     hidden,
 )
