@@ -158,16 +158,22 @@ def test_an_idle_step_leaves_no_node_hook_behind(tmp_path: Path) -> None:
 
 
 def test_an_idle_step_costs_next_to_nothing(tmp_path: Path) -> None:
-    """The CPU time of an idle step of some 20 ms is within a tenth of a step's that nobody watches, noise included."""
-    times: dict[str, list[float]] = {"alone": [], "idle": []}
-    for turn in range(6):
-        for name in times:
-            training = mlp(width=256, layers=12, batch=256)
-            folder = tmp_path / f"{name}-{turn}"
-            with nobody(training, folder) if name == "alone" else with_gradscope(training, folder, every=10**9):
-                times[name] += [training.step()[1] for _ in range(12)][2:]
-    alone, idle = (statistics.quantiles(seconds, n=4)[0] for seconds in times.values())  # noise only ever adds
-    assert idle < 1.10 * alone
+    """The CPU time of an idle step of some 20 ms is within a tenth of a step's that nobody watches, noise included.
+
+    A machine may be slower for one of the two, by more than that; not three times in a row for the same one.
+    """
+    ratios: list[float] = []
+    while len(ratios) < 3 and not (ratios and ratios[-1] < 1.10):
+        times: dict[str, list[float]] = {"alone": [], "idle": []}
+        for turn in range(6):
+            for name in times:
+                training = mlp(width=256, layers=12, batch=256)
+                folder = tmp_path / f"{len(ratios)}-{name}-{turn}"
+                with nobody(training, folder) if name == "alone" else with_gradscope(training, folder, every=10**9):
+                    times[name] += [training.step()[1] for _ in range(12)][2:]
+        alone, idle = (statistics.quantiles(seconds, n=4)[0] for seconds in times.values())  # noise only ever adds
+        ratios.append(idle / alone)
+    assert min(ratios) < 1.10
 
 
 @needs_proc
