@@ -8,7 +8,8 @@
 #   make test ARGS='-k store'       some of the tests
 #   make zoo                        sick and healthy trainings: what is found, and what is said of the healthy
 #   make zoo ARGS='--only D --show' some of them, with everything that is said; ARGS=--help tells more
-#   make zoo ARGS=--readme          all of them, into the README's table
+#   make zoo ARGS=--cures           also tries what is suggested for the sick ones
+#   make zoo ARGS=--readme          all of them with their cures, into the README's table
 #   make bench                      what watching costs, beside others (a quarter of an hour)
 #   make bench ARGS=--readme        the same, into the README's table
 #   make bench ARGS=--soak          10,000 steps: does memory grow?

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, help="record every k-th step in full, not as the overhead allows")
     parser.add_argument("--show", action="store_true", help="print everything that is said of each program")
     parser.add_argument("--list", action="store_true", help="print the programs and end")
-    parser.add_argument("--readme", action="store_true", help="put the table into the README")
+    parser.add_argument("--readme", action="store_true", help="put the table into the README; with --cures")
     options = parser.parse_args()
     chosen = find(options.only, fast=options.fast)
     if options.list:
@@ -52,7 +52,7 @@ def main() -> None:
             folder,
             jobs=options.jobs,
             again=options.rejudge is None,
-            cures=options.cures,
+            cures=options.cures or options.readme,
             every=options.every or "auto",
             say=_say(options.show),
         )
