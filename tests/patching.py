@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-import io
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
+from gradscope.autowatch import Session, Target, run_program
 from gradscope.records import Place, RunInfo, SourceFile
+from tests.forking import forked
 
 ROOT = Path(__file__).parent.parent
 OPTIMIZERS = ("SGD", "Adam", "AdamW", "LBFGS", "RMSprop")
@@ -19,29 +19,23 @@ _CALLS = {"step": "step", "backward": "backward", "zero_grad": "zero-grad"}
 
 
 def record(files: list[Path], first_steps: str = "clip") -> None:
-    """Leaves a run beside each script: `a.py` → `a-run/`. As `gradscope run` does, but all of them in this process.
+    """Leaves a run beside each script: `a.py` → `a-run/`. As `gradscope run` does, but all of them in one fork.
 
     Every second step is recorded, and every single one where a name begins with `first_steps`: what happens there is over
     after step 1.
     """
-    import torch
 
-    from gradscope.autowatch import Session, Target, run_program
-
-    here, threads = Path.cwd(), torch.get_num_threads()
-    torch.set_num_threads(1)  # small trainings: the second thread waits
-    try:
+    def run_all() -> int:
+        warnings.simplefilter("ignore")  # pytest has them raised, and some are of what is wrong on purpose
         for file in files:
             os.chdir(file.parent)
-            said = io.StringIO()
-            with redirect_stdout(said), redirect_stderr(said), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                every = 1 if file.stem.startswith(first_steps) else 2
-                code = run_program(Target.parse([file.name]), Session(run_dir=f"{file.stem}-run", every=every))
-            assert code == 0, (file, said.getvalue())
-    finally:
-        os.chdir(here)
-        torch.set_num_threads(threads)
+            every = 1 if file.stem.startswith(first_steps) else 2
+            code = run_program(Target.parse([file.name]), Session(run_dir=f"{file.stem}-run", every=every))
+            assert code == 0, file
+        return 0
+
+    done = forked(run_all, files[0].parent)
+    assert done.returncode == 0, done.stderr
 
 
 def by_hand(file: Path, info: RunInfo) -> RunInfo:

@@ -126,8 +126,8 @@ class Visit:
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Visit]:
-    """Opens pages for one test."""
+def visit(browser: Browser, serve_path: Callable[..., Server]) -> Iterator[Visit]:
+    """Opens pages for one test, which are closed before their servers."""
     visits = Visit(browser)
     yield visits
     visits.close()

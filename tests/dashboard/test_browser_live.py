@@ -135,7 +135,7 @@ def test_a_lost_server_is_said_and_found_again(
     visit.complaints = [
         text
         for text in visit.complaints
-        if not re.search("ERR_CONNECTION|Failed to fetch|server did not respond", text)
+        if not re.search("ERR_CONNECTION|ERR_CONTENT_LENGTH|ERR_EMPTY|Failed to fetch|server did not respond", text)
     ]
 
 
