@@ -365,3 +365,15 @@ def test_a_single_number_beside_the_data_is_no_input(tmp_path: Path) -> None:
     signals = Signals(gradscope.read_run(tmp_path / "run"))
     fed = next(i for i, site in enumerate(signals.sites) if site.role == "input" and site.path == "")
     assert signals.values("activation", "maximum")[fed].tolist() == [1.0]
+
+
+def test_what_a_model_is_fed_has_a_shape(tmp_path: Path) -> None:
+    """Shape and dtype of the first tensor of numbers that a model is fed are known: remedies ask how many samples it holds."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1):
+        for samples in (2, 5):
+            model(torch.ones(samples, 3, 6, 6)).sum().backward()
+            optimizer.step()
+    sites = gradscope.read_run(tmp_path / "run").info.sites
+    assert [(site.shape, site.dtype) for site in sites if site.role == "input"] == [((2, 3, 6, 6), "float32")]

@@ -250,6 +250,8 @@ class ForwardHooks:
             # of the model itself; a single number beside the data, such as a count of items, is no feature
             if call.parent is None and tensor.dim() and (tensor.is_floating_point() or tensor.is_complex()):
                 fed = self._table.module_site(call.path, "input", call.module)
+                if not self._table.sites[fed].shape:
+                    self._table.update(fed, shape=tuple(tensor.shape), dtype=str(tensor.dtype)[6:])
                 self._measure(tensor, fed)
                 if forward.look is not None:
                     self.closer.fed(forward.look, fed, tensor, call.module, self._local.collector)
