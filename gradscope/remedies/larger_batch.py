@@ -93,5 +93,5 @@ def _count(signals: Signals) -> int:
 
 def _samples(signals: Signals) -> int:
     """The first dimension of what the model is fed; 0 when that is not known."""
-    fed = [site.shape for site in signals.sites if site.role == "input" and site.path == "" and len(site.shape) > 1]
-    return fed[0][0] if fed else 0
+    shape = () if signals.fed is None else signals.sites[signals.fed].shape
+    return shape[0] if len(shape) > 1 else 0

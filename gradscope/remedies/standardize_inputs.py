@@ -37,13 +37,13 @@ class StandardizeInputs(Remedy):
         """Mean and deviation taken once, and used wherever the model is called."""
         fed = asked(signals, "input")
         numbers = ("", "") if fed is None or not fed.deviation > 0 else (f"{fed.mean:.4g}", f"{fed.deviation:.4g}")
-        images = any(len(site.shape) == 4 for site in signals.sites if site.role == "input" and site.path == "")
+        images = signals.fed is not None and len(signals.sites[signals.fed].shape) == 4
         return standardize_inputs(program, *numbers, images)
 
     def dose(self, finding: Finding, signals: Signals) -> dict[str, Any]:
         """The dtype of what the model is fed."""
-        fed = next((site for site in signals.sites if site.role == "input" and site.path == ""), None)
-        return {"dtype": fed.dtype} if fed is not None and fed.dtype else {}
+        dtype = "" if signals.fed is None else signals.sites[signals.fed].dtype
+        return {"dtype": dtype} if dtype else {}
 
     def act(  # type: ignore[override]
         self,

@@ -16,6 +16,7 @@ from gradscope.rules.rule import Case, Rule, Threshold
 from gradscope.signals import Signals
 from gradscope.signals.adam import normalised_rms, options
 from gradscope.signals.descent import descent
+from gradscope.signals.units import fed_size
 
 _BEFORE = 40  # steps that the level before a spike is the median of
 _AFTER = 5  # steps that the loss must stay up: hard samples in batches of one come in threes
@@ -232,10 +233,7 @@ def _times_the_usual(signals: Signals, step: int) -> float:
 
 def _fed_more(signals: Signals, step: int) -> float:
     """The largest rms of the inputs near a step over the run's median; NaN where it was not recorded there."""
-    site = next((i for i, site in enumerate(signals.sites) if site.path == "" and site.role == "input"), None)
-    if site is None:
-        return math.nan
-    rms = signals.rms("activation")[site]
+    rms = fed_size(signals)
     near = rms[(signals.steps >= step - _LEAD) & (signals.steps < step + _AFTER) & np.isfinite(rms)]
     usual = float(np.median(rms[np.isfinite(rms)])) if len(near) else 0.0
     return float(near.max()) / usual if usual > 0 else math.nan

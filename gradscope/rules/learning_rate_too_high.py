@@ -17,6 +17,7 @@ from gradscope.signals.curvature import Curvature
 from gradscope.signals.descent import Descent, descent
 from gradscope.signals.loss import squared_error
 from gradscope.signals.step_size import StepSize
+from gradscope.signals.units import fed_size
 
 
 class _Sign(NamedTuple):
@@ -205,8 +206,7 @@ class LearningRateTooHigh(Rule):
         summed = _summed(signals)
         if summed:
             causes.insert(0, Cause("loss-reduction", 0.9, summed))
-        fed = [i for i, site in enumerate(signals.sites) if site.role == "input" and site.path == ""]
-        size = float(signals.rms("activation")[fed[0], 0]) if fed else math.nan
+        size = float(fed_size(signals)[0])
         if size > 10:
             why = f"the inputs have an rms of {number(size)}; the critical rate falls with its square"
             causes.append(Cause("unscaled-input", 0.5 if size < 30 else 0.88, why))

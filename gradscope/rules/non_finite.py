@@ -209,7 +209,7 @@ class NonFinite(Rule):
     def _data(self, signals: Signals, found: Onset) -> Iterator[Cause]:
         """What the model is fed."""
         direction = (found.located or {}).get("direction")
-        site = next((i for i, site in enumerate(signals.sites) if site.role == "input" and site.path == ""), None)
+        site = signals.fed
         broken = site is not None and found.column is not None and signals.non_finite("activation")[site, found.column]
         if direction == "input" or broken:
             yield Cause("unscaled-input", 0.95, "what the model is fed holds NaN or Inf already")

@@ -168,7 +168,7 @@ class UnscaledData(Rule):
             signals.values("feature_deviation", "maximum"),
             signals.values("feature_gradient", "maximum"),
         )
-        site = next((i for i, site in enumerate(signals.sites) if site.path == "" and site.role == "input"), None)
+        site = signals.fed
         rows = np.flatnonzero(np.isfinite(gradient).any(axis=1)) if gradient.size else np.array([], int)
         if site is None or not np.isfinite(deviation[site]).any() or not len(rows):
             return 0.0, 0.0

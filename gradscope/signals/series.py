@@ -215,11 +215,15 @@ class Signals:
         return found
 
     @cached_property
+    def fed(self) -> int | None:
+        """The site of the numbers that the model is fed; None when that are indices."""
+        return next((i for i, site in enumerate(self.sites) if site.role == "input" and site.path == ""), None)
+
+    @cached_property
     def forward_gain(self) -> Series:
         """rms(h_i) over the rms of what the model was fed (of its first layer's output, when that are indices)."""
         rms = self.rms("activation")
-        fed = [i for i, site in enumerate(self.sites) if site.role == "input" and site.path == ""]
-        base = rms[fed[0]] if fed else np.full(len(self.steps), np.nan)
+        base = np.full(len(self.steps), np.nan) if self.fed is None else rms[self.fed]
         if np.isnan(base).all() and self.layers:
             base = rms[self.layers[0]]
         with np.errstate(invalid="ignore", divide="ignore"):

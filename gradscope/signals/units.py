@@ -126,8 +126,7 @@ def head_spread(signals: Signals) -> NDArray[np.float64]:
 
 def fed_size(signals: Signals) -> NDArray[np.float64]:
     """Rms of what the model is fed, shape `[recorded steps]`; NaN when that are indices."""
-    fed = [i for i, site in enumerate(signals.sites) if site.role == "input" and site.path == ""]
-    return signals.rms("activation")[fed[0]] if fed else np.full(len(signals.steps), np.nan)
+    return np.full(len(signals.steps), np.nan) if signals.fed is None else signals.rms("activation")[signals.fed]
 
 
 def weight_of(signals: Signals, module: int) -> int | None:
