@@ -11,7 +11,7 @@ from gradscope.records import SEVERITIES, Check, Diagnosis, Finding, NotObserved
 from gradscope.signals import Signals
 
 MOST_SUGGESTIONS = 4
-_BY_EFFECT = ("helped", "partly", "estimate", "unknown", "failed")
+_BY_EFFECT = ("helped", "partly", "estimate", "unknown", "untried", "failed")
 FIRST_VERDICT = 3  # recorded steps from which health can be said: by then the rules about initialization have spoken
 
 _STEP_TOO_LARGE = ("learning-rate-too-high", "gradient-spike")

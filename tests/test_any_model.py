@@ -368,7 +368,7 @@ def test_a_single_number_beside_the_data_is_no_input(tmp_path: Path) -> None:
 
 
 def test_what_a_model_is_fed_has_a_shape(tmp_path: Path) -> None:
-    """Shape and dtype of the first tensor of numbers that a model is fed are known: remedies ask how many samples it holds."""
+    """Shape and dtype of the first tensor of numbers that a model is fed are known: remedies ask for them."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1):

@@ -120,8 +120,8 @@ def test_what_a_trial_could_not_apply_did_not_fail() -> None:
     """It says nothing about the cure, and the remedy's name is said once."""
     control = {"low": None, "pairs": 0}
     outcome = {
-        **{"effect": "failed", "state": "not applicable", "title": "Use ReLU", "remedies": ["activation-swap"]},
-        **{"outcome": "not applicable: activation-swap: no module is one", "step_time": None, "changes": []},
+        **{"effect": "untried", "state": "not applicable", "title": "Use ReLU", "remedies": ["activation-swap"]},
+        **{"outcome": "no module is one", "step_time": None, "changes": []},
         **{"against_no_change": control, "against_random": control},
     }
     held = {"headline": "Sick", "planned": 0, "outcomes": [outcome], "not_tried": [], "notes": [], "run": "runs/a"}
@@ -241,11 +241,18 @@ def test_findings_keep_their_order_and_get_a_number() -> None:
 
 
 def test_a_suggestion_is_measured_only_when_a_trial_measured_it() -> None:
-    """Without a trial a suggestion is an estimate."""
+    """Without a trial a suggestion is an estimate, or waits for an edit that only the user can make; so is one that could
+    not be tried.
+    """
     assert [each["basis"] for each in document(_sick_run(), SICK)["findings"][0]["suggestions"]] == [
         "estimate",
         "measured",
     ]
+    cure = Suggestion("change-loss", "Change it", "it fits", "", needs_edit="your own code")
+    assert [each.basis for each in (cure, replace(cure, trial={"effect": "untried"}))] == ["needs your edit"] * 2
+    assert replace(cure, trial={"effect": "failed"}).basis == "measured"
+    said = terminal.render(document(_sick_run(), replace(SICK, findings=(_finding(suggestions=(cure,)),))))
+    assert "1. Change it [not tried: needs your edit]" in said
 
 
 def test_the_next_command_can_be_pasted() -> None:
@@ -398,9 +405,9 @@ F1 vanishing-gradient
              at train.py:42
                  if x:
                      y = 1
-             2. Use Xavier [measured]
+             2. Use Xavier [measured on this training]
              it fits
-             measured on this training: gone in 5 of 5
+             Gone in 5 of 5.
 
 F2 dead-units
     where    a, b

@@ -293,7 +293,7 @@ def test_what_cannot_be_applied_says_why(tmp_path: Path) -> None:
     """A remedy that has nothing to act on: not applicable, before the first step."""
     _program(tmp_path)
     result = _ran(_job(tmp_path, "activation-swap", treatments=(Treatment("activation-swap", {}),)))
-    assert (result.state, result.why[:17]) == ("not applicable", "activation-swap: ")
+    assert (result.state, result.why[:28]) == ("not applicable", "its hidden activations are c")
 
 
 def test_a_program_without_an_end_meets_its_limit(tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ class Suggestion:
     location: str | None = None  # "train.py:42"
     trial: dict[str, Any] | None = None  # what a trial measured; None: an estimate
     patch: str = ""  # a unified diff against the user's file
+    needs_edit: str = ""  # why no trial can do it from outside of the user's program; "" where it can
+
+    @property
+    def basis(self) -> Literal["measured", "estimate", "needs your edit"]:
+        """What it rests on."""
+        if self.trial is not None and self.trial.get("effect") not in ("untried", "unknown"):
+            return "measured"
+        return "needs your edit" if self.needs_edit else "estimate"
 
     def __str__(self) -> str:
         return f"{self.title}: {self.why}"

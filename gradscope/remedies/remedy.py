@@ -49,12 +49,13 @@ class Remedy(ABC):
 
     def advice(self, finding: Finding, signals: Signals) -> Suggestion:
         """The remedy aimed at a finding, with the patch of the user's own lines where there is one."""
-        suggestion = Suggestion(self.id, self.title, self.why(finding, signals), self.code(finding, signals))
+        why, code = self.why(finding, signals), self.code(finding, signals)
+        suggestion = Suggestion(self.id, self.title, why, code, needs_edit=self.needs_edit)
         try:
             location, patch = self.patch(finding, signals)
-        except NoPatch:
-            return suggestion
-        except Exception:  # a program that is written in a way that nobody thought of must not cost the diagnosis
+        except (
+            Exception
+        ):  # NoPatch; but a program that is written as nobody thought of must not cost the diagnosis either
             return suggestion
         return replace(suggestion, location=location, patch=patch)
 

@@ -150,7 +150,8 @@ def _finding(position: int, finding: Finding) -> Document:
                 "code": suggestion.code,
                 "location": suggestion.location or "",
                 "patch": suggestion.patch,
-                "basis": "estimate" if suggestion.trial is None else "measured",
+                "basis": suggestion.basis,
+                "needs_edit": suggestion.needs_edit,
                 "effect": str((suggestion.trial or {}).get("effect", "")),
                 "trial": encode(suggestion.trial or {}),
             }

@@ -216,15 +216,11 @@ class _Page:
         return Text.assemble(self._say(f"{grade} {cause['id']} ({share}): ", "dim"), self._say(cause["explanation"]))
 
     def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
-        basis = self._say(f"[{suggestion['basis']}]", "green" if suggestion["basis"] == "measured" else "dim")
-        if suggestion["effect"] == "failed":
-            basis = self._say(f"[{words.tried(suggestion['effect'], suggestion['trial'].get('state', ''))}]", "red")
-        title = Text.assemble(self._say(f"{position}. {suggestion['title']} ", "bold"), basis)
-        lines = [title, self._say(suggestion["why"])]
+        _, basis, style = words.basis(suggestion)
+        title = self._say(f"{position}. {suggestion['title']} ", "bold")
+        lines = [Text.assemble(title, self._say(f"[{basis}]", style)), self._say(suggestion["why"])]
         if outcome := suggestion["trial"].get("outcome"):
-            style = words.EFFECTS[suggestion["effect"]][2] if suggestion["effect"] in words.EFFECTS else ""
-            began = words.tried(suggestion["effect"], suggestion["trial"].get("state", ""))
-            lines.append(self._say(f"{began}: {words.without_id(outcome, suggestion['remedy'])}", style))
+            lines.append(self._say(words.sentence(outcome), style))
         if suggestion["location"]:
             writes = "; `gradscope fix --apply` writes it" if suggestion["patch"] else ""
             lines.append(self._say(f"at {suggestion['location']}{writes}", "dim"))

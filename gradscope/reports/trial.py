@@ -40,8 +40,7 @@ def _lines(document: Document, look: Look) -> Iterator[RenderableType]:
             "dim",
         )
     for position, outcome in enumerate(document["outcomes"], 1):
-        could_not = outcome["state"] == "not applicable"
-        shape, said, style = words.NOT_APPLICABLE if could_not else words.EFFECTS[outcome["effect"]]
+        shape, said, _, style = words.EFFECTS[outcome["effect"]]
         yield Text("")
         remedies = " + ".join(outcome["remedies"])
         yield Text.assemble(
@@ -64,7 +63,7 @@ def _lines(document: Document, look: Look) -> Iterator[RenderableType]:
 
 def _said(outcome: Document) -> Iterator[tuple[str, str]]:
     """The lines of one outcome."""
-    yield words.sentence(words.without_id(outcome["outcome"], " + ".join(outcome["remedies"]))), ""
+    yield words.sentence(outcome["outcome"]), ""
     against = [
         text
         for key, name in (("against_no_change", "without a change"), ("against_random", "of a random change"))

@@ -29,39 +29,29 @@ SHAPES: dict[Severity | None, tuple[str, str]] = {
     "note": ("●", "[i]"),
     None: ("✓", "[ok]"),
 }
-# What a trial said of a cure: shape, words, colour.
-EFFECTS: dict[str, tuple[str, str, str]] = {
-    "helped": ("✓", "helped", "green"),
-    "partly": ("◐", "helped in part", "yellow"),
-    "failed": ("✗", "did not help", "red"),
-    "unknown": ("○", "not finished", "dim"),
+# What a trial said of a cure: shape, in the trial's report, beside the suggestion, colour.
+EFFECTS: dict[str, tuple[str, str, str, str]] = {
+    "helped": ("✓", "helped", "measured on this training", "green"),
+    "partly": ("◐", "helped in part", "measured on this training, helped in part", "yellow"),
+    "failed": ("✗", "did not help", "tried, did not help", "red"),
+    "untried": ("○", "could not be tried from outside", "could not be tried from outside", "dim"),
+    "unknown": ("○", "not finished", "the trial was not finished", "dim"),
 }
 
 
-NOT_APPLICABLE = ("○", "could not be tried from outside", "dim")  # which says nothing about the cure
-
-
-def without_id(outcome: str, remedy: str) -> str:
-    """A trial's outcome without what its headline has said already.
+def basis(suggestion: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a suggestion of a document rests on: shape, words, colour.
 
     Example:
-        >>> without_id("not applicable: warmup: there is no optimizer", "warmup")
-        'there is no optimizer'
+        >>> basis({"basis": "measured", "effect": "failed"}), basis({"basis": "needs your edit", "effect": ""})
+        (('✗', 'tried, did not help', 'red'), ('○', 'not tried: needs your edit', 'dim'))
     """
-    return outcome.removeprefix("not applicable: ").removeprefix(f"{remedy}: ")
-
-
-def tried(effect: str, state: str = "") -> str:
-    """What a trial's outcome begins with.
-
-    Example:
-        >>> tried("helped"), tried("failed"), tried("failed", "not applicable")
-        ('measured on this training', 'tried, did not help', 'could not be tried from outside')
-    """
-    if state == "not applicable":
-        return NOT_APPLICABLE[1]
-    said = {"failed": "tried, did not help", "partly": "measured on this training, helped in part"}
-    return said.get(effect, "measured on this training")
+    if suggestion["effect"] in EFFECTS or suggestion["basis"] == "measured":
+        shape, _, said, colour = EFFECTS.get(suggestion["effect"], EFFECTS["helped"])
+        return shape, said, colour
+    if suggestion["basis"] == "needs your edit":
+        return "○", "not tried: needs your edit", "dim"
+    return "", "estimate", "dim"
 
 
 _ASCII = str.maketrans(

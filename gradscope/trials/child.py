@@ -106,8 +106,12 @@ class _Child:
         heads = [line for line in said if line.startswith(kind.__name__)]  # a syntax error begins with its line
         self.error = (heads or said or [kind.__name__])[0]
         if isinstance(error, NotApplicable):  # a remedy has met something that it cannot act on
-            self.failed, self.error = "not applicable", str(error)
+            self.failed, self.error = "not applicable", self._reason(error)
         self.say_error(kind, error, trace)
+
+    def _reason(self, error: NotApplicable) -> str:
+        """Why the remedy cannot act, without its name where there is only one."""
+        return str(error).removeprefix(f"{self.treatments[0].remedy}: " if len(self.treatments) == 1 else "")
 
     def before_training(self, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
         """Treats the model whose turn it is."""
@@ -125,7 +129,7 @@ class _Child:
                     applied = remedies()[treatment.remedy].apply(model, optimizers, **treatment.dose)
                     self.changes += applied.changes
         except NotApplicable as error:
-            self.end("not applicable", str(error))
+            self.end("not applicable", self._reason(error))
         except Exception as error:
             traceback.print_exc()
             self.end("crashed", f"{type(error).__name__} while the change was made: {error}")

@@ -15,8 +15,8 @@ from gradscope.trials.candidates import Candidate
 from gradscope.trials.job import NO_CHANGE, RANDOM_CHANGE, Course, Result, State
 from gradscope.trials.statistics import Comparison, compare, interval
 
-Effect = Literal["helped", "partly", "failed", "unknown"]
-_ORDER: tuple[Effect, ...] = ("helped", "partly", "unknown", "failed")
+Effect = Literal["helped", "partly", "failed", "untried", "unknown"]
+_ORDER: tuple[Effect, ...] = ("helped", "partly", "unknown", "failed", "untried")
 _GOT_THERE: tuple[State, ...] = ("done", "ended early", "diverged")
 MOST_POINTS = 60  # of a stored curve
 
@@ -30,7 +30,7 @@ class Outcome:
 
     Attributes:
         effect: "helped": the loss is lower than under both controls and the sickness is gone in most seeds; "partly":
-            one of the two; "failed": neither, or it could not be applied; "unknown": it was interrupted.
+            one of the two; "failed": neither; "untried": it could not be applied; "unknown": it was interrupted.
         state: "measured", or what happened in every seed instead: "diverged", "crashed", "not applicable" …
         gone: seeds in which the sickness was found no more, and no new error; `gone_no_change`, `gone_random`: by itself.
         loss: median over seeds of the mean over the last tenth of the steps; inf where most diverged, NaN: not seen.
@@ -165,6 +165,8 @@ def _problem(result: Result, model: int | None) -> str:
         return f"diverged at step {course.diverged_at:,}" if course.diverged_at else "the loss was never finite"
     if result.state in ("done", "ended early"):
         return ""
+    if result.state == "not applicable":
+        return result.why
     return f"{result.state}: {result.why}" if result.why else result.state
 
 
@@ -188,10 +190,9 @@ def _losses(mine: _Arm, control: _Arm, seeds: Sequence[int], steps: int) -> tupl
 
 
 def _effect(state: str, no_change: Comparison, random: Comparison, gone: int, by_itself: int, seeds: int) -> Effect:
-    if state == "not run":
-        return "unknown"
     if state != "measured":
-        return "failed"
+        ends: dict[str, Effect] = {"not run": "unknown", "not applicable": "untried"}
+        return ends.get(state, "failed")
     cured = 2 * gone > seeds and gone > by_itself
     lower = no_change.lower
     beats_chance = random.lower or random.pairs == 0

@@ -170,7 +170,7 @@ def _result(job: Job, result: Result) -> str:
     course = result.course(job.model)
     loss = "" if course is None or not course.losses else f", loss {number(course.loss_after(job.steps))}"
     at = f" at step {course.diverged_at}" if result.state == "diverged" and course is not None else ""
-    why = f": {result.why.removeprefix(f'{job.arm}: ')}" if result.why else ""
+    why = f": {result.why}" if result.why else ""
     spent = f" after {_span(result.seconds)}" if np.isfinite(result.seconds) else ""
     return f"{job.arm}, seed {job.seed}: {result.state}{at}{why}{spent}{loss if result.state != 'diverged' else ''}"
 

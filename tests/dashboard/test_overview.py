@@ -179,6 +179,7 @@ def test_a_findings_drawer_holds_all_of_it() -> None:
 def test_only_a_trial_makes_a_suggestion_measured() -> None:
     """Without a record of a trial it is an estimate."""
     assert effect_tag(SUGGESTION).children == "estimate"
+    assert effect_tag(dataclasses.replace(SUGGESTION, needs_edit="own code")).children == "○ not tried: needs your edit"
     assert effect_tag(dataclasses.replace(SUGGESTION, trial={"p": 0.03})).children == "✓ measured on this training"
 
 

@@ -13,7 +13,7 @@ from gradscope.dashboard.parts.tag import effect_tag, severity_tag
 from gradscope.dashboard.wording import ABSENT, number, percent, when
 from gradscope.numerals import limit
 from gradscope.records import Cause, Diagnosis, Evidence, Finding, Suggestion
-from gradscope.reports.words import tried
+from gradscope.reports.words import basis
 
 _MOST_LAYERS = 12
 _TRIAL_ROWS = {
@@ -125,14 +125,14 @@ def _suggestion(item: Suggestion) -> list[Component]:
 
 def _trial(trial: dict[str, Any]) -> Component:
     """What the trial measured: the sentence, the numbers, and the command that measures them again."""
-    effect, outcome = str(trial.get("effect", "")), str(trial.get("outcome", ""))
+    _, said, _ = basis({"basis": "measured", "effect": trial.get("effect", "")})
     rows = [
         html.Tr([html.Th(label, scope="row"), html.Td(_plain(trial[name]), className="value")])
         for name, label in _TRIAL_ROWS.items()
         if isinstance(trial.get(name), str | int | float)
     ]
     parts: list[Component] = [
-        html.P([html.Strong(f"{tried(effect).capitalize()}: "), outcome], className="trial-outcome"),
+        html.P([html.Strong(f"{said.capitalize()}: "), str(trial.get("outcome", ""))], className="trial-outcome"),
         html.Div(html.Table(html.Tbody(rows), className="table"), className="table-frame"),
     ]
     if image := draw_trial_curves(trial_curves_data(trial)):

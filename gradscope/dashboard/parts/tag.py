@@ -7,7 +7,7 @@ from dash import html
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.wording import SEVERITY_WORDS
 from gradscope.records import Severity, Suggestion
-from gradscope.reports.words import EFFECTS, SHAPES, tried
+from gradscope.reports.words import SHAPES, basis
 
 
 def severity_tag(severity: Severity) -> html.Span:
@@ -19,11 +19,9 @@ def severity_tag(severity: Severity) -> html.Span:
 
 
 def effect_tag(suggestion: Suggestion) -> html.Span:
-    """`✓ measured on this training` or `✗ tried, did not help` where a trial of this run is on record, else `estimate`."""
-    if suggestion.trial is None:
-        return html.Span("estimate", className="tag tag-estimate", title="Not tried on this training yet")
-    effect = str(suggestion.trial.get("effect", "helped"))
-    shape = EFFECTS.get(effect, EFFECTS["helped"])[0]
-    kind = "failed" if effect == "failed" else "measured"
-    title = str(suggestion.trial.get("outcome", "Tried on this training, beside controls"))
-    return html.Span(f"{shape} {tried(effect)}", className=f"tag tag-{kind}", title=title)
+    """What a suggestion rests on: a trial of this run, "estimate", or that it needs the user's edit."""
+    trial = suggestion.trial or {}
+    shape, said, colour = basis({"basis": suggestion.basis, "effect": trial.get("effect", "")})
+    kind = {"green": "measured", "yellow": "measured", "red": "failed"}.get(colour, "estimate")
+    title = str(trial.get("outcome") or suggestion.needs_edit or "Not tried on this training yet")
+    return html.Span(f"{shape} {said}".strip(), className=f"tag tag-{kind}", title=title)
