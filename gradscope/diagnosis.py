@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
+from warnings import warn
 
 from gradscope.catalogue import remedies, rules
 from gradscope.records import SEVERITIES, Check, Diagnosis, Finding, NotObserved, Run, Suggestion, VerdictName
@@ -66,8 +67,14 @@ def diagnose(run: Run, signals: Signals | None = None) -> Diagnosis:
     findings: list[Finding] = []
     checks: list[Check] = []
     for rule in rules().values():
-        missing = rule.applies(signals)
-        found = [] if missing is not None else list(rule.check(signals))
+        try:
+            missing = rule.applies(signals)
+            found = [] if missing is not None else list(rule.check(signals))
+        except Exception as error:  # a fault of one rule hides nothing that the others found
+            reason = f"{type(error).__name__}: {error}"
+            warn(f"GradScope's rule {rule.id} could not run ({reason}); please report it.", stacklevel=2)
+            checks.append(Check(rule.id, "could-not-run", reason))
+            continue
         findings += found
         if not found:
             checks.append(missing or Check(rule.id, "passed"))
@@ -82,6 +89,16 @@ def diagnose(run: Run, signals: Signals | None = None) -> Diagnosis:
         tuple(checks),
         (*run.info.not_observed, *_undefined(signals)),
     )
+
+
+def could_lead_to(rule: str) -> tuple[str, ...]:
+    """The rules whose findings may be the reason for a finding of this one, the likeliest first.
+
+    Example:
+        >>> could_lead_to("saturated-activation")[:2]
+        ('accumulating-gradient', 'output-loss-mismatch')
+    """
+    return tuple(root for root, ends in _LEADS_TO.items() if rule in ends)
 
 
 def _ranked(findings: list[Finding]) -> list[Finding]:

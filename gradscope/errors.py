@@ -23,8 +23,7 @@
     ├── UnknownId               no rule or demo has this id
     ├── ReportNotWritable       the report's file cannot be written
     ├── MissingPackage          an optional part needs a package that is not installed
-    ├── AddressInUse            the dashboard's port is taken
-    └── UnsafeHost              the dashboard was asked to listen beyond this machine
+    └── AddressInUse            the dashboard's port is taken
 
 Each text says what was expected, what came and what to do. `exit_code` is what the command line returns.
 """
@@ -131,7 +130,3 @@ class MissingPackage(GradScopeError, ImportError):
 
 class AddressInUse(GradScopeError):
     """The dashboard's port is taken."""
-
-
-class UnsafeHost(GradScopeError):
-    """The dashboard was asked to listen beyond this machine."""

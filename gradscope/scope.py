@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from gradscope import __version__
+from gradscope import __version__, beside
 from gradscope.diagnosis import diagnose
 from gradscope.errors import ForeignOptimizer, NothingToWatch, NotYet, RunExists, WatchError
 from gradscope.notices import say
@@ -108,8 +108,13 @@ class Scope:
         return render(document(self._reader.read(), diagnosis, self.run_dir))
 
     def show(self) -> None:
-        """Shows the dashboard in a notebook."""
-        raise NotYet("scope.show() is not built yet; run `gradscope dashboard` on " + str(self.run_dir))
+        """Shows the dashboard inside a notebook, started when it is needed; elsewhere prints the report."""
+        if self._at is not None:
+            beside.show(self._at, self.report, self._repr_html_)
+
+    def _repr_html_(self) -> str:
+        """The diagnosis, as a notebook shows it at the end of a cell."""
+        return self.diagnose()._repr_html_()
 
     def close(self) -> None:
         """Ends recording: every hook goes, the run stays."""
@@ -166,7 +171,9 @@ def watch(
         on_non_finite: "locate" runs a step again whose loss or gradients are NaN or Inf, before its update, and says which
             operation on which line made the first of them. Changes nothing either, but waits for the device at every
             step and keeps what the model was given until the step ends.
-        on_finding, dashboard: not built yet, see `NotYet`.
+        dashboard: opens a page on this run beside the training, in a process of its own that ends with this one, and
+            says its address on stderr.
+        on_finding: not built yet, see `NotYet`.
 
     Raises:
         NothingToWatch: the model has no parameters, or they are on the meta device.
@@ -191,7 +198,7 @@ def watch(
     """
     if os.environ.get("GRADSCOPE", "").lower() == "off":
         return Scope(None, None)
-    _refuse_what_is_not_built(on_finding=on_finding is not None, dashboard=dashboard)
+    _refuse_what_is_not_built(on_finding=on_finding is not None)
     if resume and run_dir is None:
         raise WatchError("resume=True goes on with a run: say which, with run_dir=.")
     optimizers = _optimizers(optimizer)
@@ -219,6 +226,8 @@ def watch(
     if rank.number == 0:
         link_latest(folder)
         say(f"gradscope: recording to {folder}")
+        if dashboard:
+            beside.announce(Path(os.path.abspath(folder)))
     return scope
 
 

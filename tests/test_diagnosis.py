@@ -12,7 +12,7 @@ import pytest
 
 from gradscope.catalogue import rules
 from gradscope.diagnosis import MOST_SUGGESTIONS, _leads, _ranked, diagnose
-from gradscope.records import SEVERITIES, STEP, SUMMARY_ROW, Cause, Finding, NotObserved, Run, RunInfo, Severity
+from gradscope.records import SEVERITIES, STEP, SUMMARY_ROW, Cause, Check, Finding, NotObserved, Run, RunInfo, Severity
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.store import read_run
 from tests.conftest import write_run
@@ -308,3 +308,16 @@ def test_a_diagnosis_prints_as_text() -> None:
     assert "\n  F1 " in text
     assert "\n     why: " in text
     assert "\n     try: " in text
+
+
+def test_a_rule_that_fails_hides_nothing_that_others_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said as a check that could not run, with the reason."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(rules()["dead-units"], "applies", fail)
+    with pytest.warns(UserWarning, match="dead-units could not run.*please report"):
+        diagnosis = diagnose(by_hand({"a": 1e-9, "b": 1.0}))
+    assert diagnosis.findings[0].rule == "vanishing-gradient"
+    assert Check("dead-units", "could-not-run", "ZeroDivisionError: oh") in diagnosis.passed

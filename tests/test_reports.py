@@ -227,6 +227,7 @@ def test_counts_agree_with_what_they_count() -> None:
         "passed": 1,
         "needs_data": 1,
         "not_applicable": 1,
+        "could_not_run": 0,
     }
 
 

@@ -72,7 +72,6 @@ def test_wrong_arguments_are_refused(arguments: dict, text: str, tmp_path: Path)
     "option",
     [
         {"on_finding": print},
-        {"dashboard": True},
     ],
 )
 def test_options_that_are_not_built_yet_say_so(option: dict, tmp_path: Path) -> None:

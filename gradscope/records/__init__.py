@@ -3,6 +3,8 @@
 summary.py  columns of numbers, and how summaries merge
 run.py      what a run is made of
 finding.py  what is said of it
+words.py    the words and shapes for that
+html.py     the same as a notebook shows it
 
 Example:
     >>> from gradscope.records import Cause

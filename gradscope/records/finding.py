@@ -84,10 +84,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A rule that found nothing: `passed`, or `needs-data` or `not-applicable` with the reason."""
+    """A rule that found nothing: `passed`, or, with the reason, `needs-data`, `not-applicable` or `could-not-run`."""
 
     rule: str
-    outcome: Literal["passed", "needs-data", "not-applicable"]
+    outcome: Literal["passed", "needs-data", "not-applicable", "could-not-run"]
     reason: str = ""
 
 
@@ -112,3 +112,9 @@ class Diagnosis:
             lines += [f"     try: {suggestion}" for suggestion in finding.suggestions[:2]]
         lines += [f"  not observed: {missing}" for missing in self.not_observed]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """The diagnosis as a notebook shows it at the end of a cell."""
+        from gradscope.records.html import to_html  # which needs this file
+
+        return to_html(self)

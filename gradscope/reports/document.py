@@ -47,6 +47,7 @@ def document(run: Run, diagnosis: Diagnosis, folder: Path | str | None = None) -
             "passed": [check.rule for check in diagnosis.passed if check.outcome == "passed"],
             "needs_data": _reasons(diagnosis.passed, "needs-data"),
             "not_applicable": _reasons(diagnosis.passed, "not-applicable"),
+            "could_not_run": _reasons(diagnosis.passed, "could-not-run"),
         },
         "not_observed": [{"what": missing.what, "why": missing.why} for missing in diagnosis.not_observed],
         "strips": [_strip(strip) for strip in strips(signals, diagnosis)],
@@ -165,7 +166,7 @@ def _counts(diagnosis: Diagnosis) -> dict[str, int]:
     outcomes = [check.outcome.replace("-", "_") for check in diagnosis.passed]
     return {
         **{severity: severities.count(severity) for severity in reversed(SEVERITIES)},
-        **{outcome: outcomes.count(outcome) for outcome in ("passed", "needs_data", "not_applicable")},
+        **{outcome: outcomes.count(outcome) for outcome in ("passed", "needs_data", "not_applicable", "could_not_run")},
     }
 
 

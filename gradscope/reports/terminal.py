@@ -264,6 +264,8 @@ class _Page:
         for check in self.document["checks"]["needs_data"]:
             waiting.setdefault(check["reason"], []).append(check["rule"])
         yield from self._listed("Not judged yet", [f"{', '.join(rules)}: {why}" for why, rules in waiting.items()])
+        failed = [f"{check['rule']}: {check['reason']}" for check in self.document["checks"]["could_not_run"]]
+        yield from self._listed("Could not run; please report it", failed)
 
     def _listed(self, title: str, items: Sequence[str]) -> Iterator[RenderableType]:
         if items:

@@ -102,6 +102,7 @@ def _environment(threads: int) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "GRADSCOPE"}  # "off" would see nothing
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         kept[name] = kept.get(name) or str(threads)
+    kept["GRADSCOPE_DASHBOARD"] = "off"  # watch(dashboard=True) in a script opens none for each run of a trial
     return {"PYTHONHASHSEED": "0", **kept}  # the order of sets of strings, the same for all
 
 
