@@ -1,50 +1,108 @@
-// What must happen in the browser: the address, the tab's title, pausing, and noticing that the server is gone.
-// When a double-click happened last. Counted here: plotly keeps the browser's own "dblclick" from the page.
-let doubleClicked = -Infinity, pressed = -Infinity;
-document.addEventListener("mousedown", () => {
-  const now = performance.now();
-  if (now - pressed < 400) doubleClicked = now;
-  pressed = now;
-}, true);
-
+// What must happen in the browser: the address, the tab's title and icon, the pace, pausing, and noticing that the
+// server is gone. The address is the only state of the view: controls and links change it, the server draws from it.
 window.dash_clientside = window.dash_clientside || {};
-window.dash_clientside.gradscope = {
-  // Keeps the view in the address, so that a copied link leads back to it. Replaced, not pushed: Back leaves the page.
-  address: function (run, metric, step, opened) {
-    if (!run) return;
-    const query = new URLSearchParams({ run: run });
-    if (metric && metric !== "backward-gain") query.set("metric", metric);
-    if (step && step.step !== null) query.set("step", step.step);
-    if (opened && opened.finding) query.set("finding", opened.finding);
-    if (opened && opened.layer) query.set("layer", opened.layer);
-    window.history.replaceState(window.history.state, "", window.location.pathname + "?" + query);
-  },
-  // The colour scheme in force. Watched here: the toggle's own property says "light" for a system that is dark.
-  scheme: function () {
-    const root = document.documentElement;
-    const current = () => (root.getAttribute("data-mantine-color-scheme") === "dark" ? "dark" : "light");
-    new MutationObserver(() => window.dash_clientside.set_props("scheme", { data: current() })).observe(root, {
-      attributeFilter: ["data-mantine-color-scheme"],
-    });
-    return current();
-  },
-  // A click on the map, once it is sure that it was not the first half of the double-click that ends a zoom.
-  cell: function (click) {
-    if (!click) return window.dash_clientside.no_update;
-    return new Promise((answer) =>
-      setTimeout(() => answer(performance.now() - doubleClicked < 1000 ? window.dash_clientside.no_update : click), 350),
-    );
-  },
-  title: function (title) {
-    if (title) document.title = title;
-  },
-  pause: function (clicks) {
-    const paused = clicks % 2 === 1;
-    return [paused, paused ? "Resume" : "Pause"];
-  },
+const gradscope = (window.dash_clientside.gradscope = window.dash_clientside.gradscope || {});
+const keep = () => window.dash_clientside.no_update;
+const put = (id, properties) => window.dash_clientside.set_props(id, properties);
+
+// ---- the address
+
+// Shows an address of this server, as a link would, without loading the page anew.
+function visit(href, replace) {
+  const before = location.pathname;
+  if (href === location.pathname + location.search + location.hash) return;
+  history[replace ? "replaceState" : "pushState"]({}, "", href);
+  window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+  if (location.pathname !== before) window.scrollTo(0, 0);
+  if (location.pathname !== before || location.hash) arrive(location.hash.slice(1), 40);
+}
+
+// Once the new page is there: to the anchor that was asked for, else the focus goes to its main part.
+function arrive(anchor, tries) {
+  const main = document.getElementById(anchor || "main");
+  if (main) anchor ? main.scrollIntoView() : main.focus({ preventScroll: true });
+  if (!main && tries) setTimeout(() => arrive(anchor, tries - 1), 50);
+}
+
+// Changes parts of the address' query; null takes one out.
+gradscope.go = function (changes, { replace = false, path = location.pathname } = {}) {
+  const query = new URLSearchParams(location.search);
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null || value === undefined || value === "") query.delete(name);
+    else query.set(name, value);
+  }
+  const search = query.toString();
+  visit(path.replace(/^\/+/, "/") + (search && "?" + search), replace);
 };
 
-// Dash is silent when a request fails: the page would look alive and stand still.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='/']");
+  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  if (event.altKey || link.target || link.hasAttribute("download") || link.classList.contains("download")) return;
+  event.preventDefault();
+  visit(link.pathname + link.search + link.hash);
+});
+
+// A control that holds one part of the address; Back undoes the choice.
+gradscope.visit = visit;
+gradscope.go_metric = (metric) => void (metric && gradscope.go({ metric: metric === "backward-gain" ? null : metric }));
+gradscope.go_order = (order) => void (order && gradscope.go({ order: order === "depth" ? null : order }));
+// What changes many times a second leaves no trail in the history.
+gradscope.go_to = (changes) => void (changes && gradscope.go(changes, { replace: true }));
+
+gradscope.go_run = function (run) {
+  const here = location.pathname.split("/");
+  if (!run || (here[1] === "run" && decodeURIComponent(here[2]) === run)) return;
+  if (here[1] !== "run") return; // the select follows the page, a page without a run follows nothing
+  const page = here[3] && here[3] !== "finding" ? "/" + here[3] : "";
+  const kept = new URLSearchParams(location.search);
+  for (const name of ["finding", "step", "from", "to", "brush"]) kept.delete(name);
+  const search = kept.toString();
+  visit("/run/" + encodeURIComponent(run) + page + (search && "?" + search));
+};
+
+// ---- the tab, the theme, the pace
+
+const COLOURS = { error: "#C8102E", warning: "#C77700", note: "#2F62E8", ok: "#0F7F68" };
+gradscope.state = function (state) {
+  if (!state) return;
+  document.title = state.title;
+  const icon = document.querySelector("link[rel=icon]");
+  const colour = COLOURS[state.tone];
+  if (!icon) return;
+  icon.href = colour
+    ? `data:image/svg+xml,${encodeURIComponent(
+        `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="${colour}"/>` +
+          `<text x="16" y="23" font-size="20" font-family="sans-serif" text-anchor="middle" fill="#fff">${state.shape}</text></svg>`,
+      )}`
+    : "/assets/favicon.svg";
+};
+
+// The colour scheme in force. Watched here: the toggle's own property says "light" for a system that is dark.
+gradscope.scheme = function () {
+  const root = document.documentElement;
+  const current = () => (root.getAttribute("data-mantine-color-scheme") === "dark" ? "dark" : "light");
+  new MutationObserver(() => put("scheme", { data: current() })).observe(root, {
+    attributeFilter: ["data-mantine-color-scheme"],
+  });
+  return current();
+};
+
+// Asks at most once a second, no more often than a fifth of the time goes into drawing, and seldom when nobody looks.
+let drawing = 0;
+const pace = () => put("clock", { interval: Math.max(document.hidden ? 5000 : 1000, 5000 * drawing) });
+gradscope.pace = function (shown) {
+  if (shown && shown.seconds !== undefined && (drawing = shown.seconds) > 0.2) pace();
+};
+document.addEventListener("visibilitychange", pace);
+
+gradscope.pause = function (clicks) {
+  const paused = clicks % 2 === 1;
+  return [paused, paused ? "Resume" : "Pause", paused ? "true" : "false"];
+};
+
+// ---- a lost server: Dash is silent when a request fails, the page would look alive and stand still
+
 (function () {
   const send = window.fetch;
   window.fetch = async function (...request) {

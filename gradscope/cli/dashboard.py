@@ -14,12 +14,18 @@ def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
     add_run(parser, "RUN_OR_FOLDER", "one run, or a folder of runs; a path or a URL (default: runs)")
     add_address(parser)
+    parser.add_argument("--open", action="store_true", help="open the page in the browser too")
+    parser.add_argument("--expert", action="store_true", help="leave out what explains terms and charts")
 
 
 def add_address(parser: ArgumentParser) -> None:
     """Adds where the page is served."""
     parser.add_argument("--port", type=port, default=8050, help="default: 8050; 0 takes any that is free")
-    parser.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, so that only this machine can see it")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="default: 127.0.0.1, so that only this machine can see it; with 0.0.0.0 whoever has the token in the address",
+    )
 
 
 def port(text: str) -> int:
@@ -38,7 +44,14 @@ def run(options: Namespace) -> int:
     """Serves the page until it is stopped."""
     from gradscope.dashboard import serve
 
-    serve(options.path, options.host, options.port, announce)
+    def ready(url: str) -> None:
+        announce(url)
+        if options.open:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    serve(options.path, options.host, options.port, ready, expert=options.expert)
     return INTERRUPTED  # it serves until Ctrl-C
 
 

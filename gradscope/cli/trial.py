@@ -51,11 +51,16 @@ def _engine(text: str) -> str:
 
 def run(options: Namespace) -> int:
     """Prints the outcomes. That no cure helped does not change the exit code: a trial that ended is a success."""
+    import signal
+    from contextlib import suppress
+
     from gradscope.reports import json_text, trial
     from gradscope.reports.look import look_of
     from gradscope.trials import try_program
     from gradscope.trials.experiment import Options
 
+    with suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` keeps what is done, as Ctrl-C does
     words = ["-m", *options.module] if options.module is not None else options.program
     report = try_program(
         words[1:] if words[:1] == ["--"] else words,

@@ -1,4 +1,4 @@
-"""The app: the overview of one run, or of one of a folder's runs."""
+"""The app: the shell, its pages, and the guard in front of them."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import base64
 import hashlib
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from dash import Dash, Input, Output, no_update
+from dash import Dash
 from dash.development.base_component import Component
-from flask import has_request_context, request
+from flask import has_request_context, redirect, request
+from werkzeug.wrappers import Response
 
-from gradscope.dashboard import ids
+from gradscope.dashboard.address import Address, parse
+from gradscope.dashboard.downloads import register_downloads
 from gradscope.dashboard.guard import guard
-from gradscope.dashboard.pages import overview, overview_callbacks, overview_wiring
-from gradscope.dashboard.parts.notice import no_run
+from gradscope.dashboard.live import frame, register_page
+from gradscope.dashboard.pages import PAGES
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.shell import shell, waiting
+from gradscope.dashboard.shell import shell
+from gradscope.dashboard.shell_wiring import register_shell
 
 # Before anything is drawn: the scheme chosen last, else the system's, so that a dark page never flashes white.
 _SCHEME_SCRIPT = """
@@ -32,8 +34,12 @@ try {
 """
 
 
-def create_app(path: Path | str) -> Dash:
+def create_app(path: Path | str, expert: bool = False) -> Dash:
     """The dashboard of a run folder, or of a folder of runs, as a Dash app.
+
+    Args:
+        path: a run folder or a folder of runs, a path or a URL.
+        expert: leaves out what explains terms and charts.
 
     Raises:
         RunNotFound: nothing is at `path`.
@@ -47,12 +53,15 @@ def create_app(path: Path | str) -> Dash:
         title="gradscope",
         update_title=None,  # type: ignore[arg-type]  # None: the tab does not flicker at each tick
         serve_locally=True,
-        suppress_callback_exceptions=True,  # the waiting page lacks the overview's components
+        suppress_callback_exceptions=True,  # each page has components that the others lack
     )
     app.index_string = _index(app.index_string)
-    app.layout = lambda: _layout(runs)
-    overview_wiring.register(app, runs)
-    _reload_when_found(app, runs)
+    app.layout = lambda: _layout(runs, expert)
+    register_shell(app, runs, PAGES)
+    for page in PAGES.values():
+        register_page(app, runs, page)
+    register_downloads(app, runs)
+    _open_the_only_run(app, runs)
     digest = base64.b64encode(hashlib.sha256(_SCHEME_SCRIPT.encode()).digest()).decode()
     guard(app, [f"'sha256-{digest}'", *app.csp_hashes()])
     return app
@@ -73,20 +82,19 @@ def _index(template: str) -> str:
     return page.replace("<head>", f"<head>{viewport}<script>{_SCHEME_SCRIPT}</script>")
 
 
-def _layout(runs: Runs) -> Component:
-    names = runs.names()
-    if not names:
-        return waiting(no_run(str(runs.location)))
-    asked = urlsplit(request.referrer or "").query if has_request_context() else ""
-    run, _, _ = overview_callbacks.open_address(runs, asked)
-    try:
-        diagnosis = runs.get(run or names[0]).diagnosis
-    except Exception:  # the page says it, once it is there
-        diagnosis = None
-    return shell(overview.layout(diagnosis), names)
+def _layout(runs: Runs, expert: bool) -> Component:
+    """The first page that a browser shows: it asks for the layout from the address that it stands at."""
+    asked = urlsplit(request.referrer or "") if has_request_context() else urlsplit("")
+    address = parse(asked.path, asked.query)
+    return shell(frame(PAGES.get(address.page, PAGES["overview"]), runs, address), address, runs.names(), expert)
 
 
-def _reload_when_found(app: Dash, runs: Runs) -> None:
-    @app.callback(Output(ids.RELOAD, "href"), Input(ids.WAITING, "n_intervals"), prevent_initial_call=True)
-    def _reload(_: int) -> Any:
-        return "/" if runs.names() else no_update
+def _open_the_only_run(app: Dash, runs: Runs) -> None:
+    def to_the_only_run() -> Response | None:
+        names = runs.names() if request.path == "/" and request.method == "GET" else []
+        if len(names) != 1:
+            return None
+        query = f"?{request.query_string.decode()}" if request.query_string else ""
+        return redirect(Address("overview", names[0]).path + query)
+
+    app.server.before_request(to_the_only_run)

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import dataclass
 
-from gradscope.diagnosis import diagnose
-from gradscope.errors import NotARun, RunNotFound
-from gradscope.records import Diagnosis, Run
-from gradscope.reports.numbers import HeadlineNumbers, headline_numbers
-from gradscope.signals import Signals
-from gradscope.store import RunReader, part_folders
+from gradscope.dashboard.brief import Brief, brief_of
+from gradscope.dashboard.followed import Followed
+from gradscope.dashboard.followed import Snapshot as Snapshot
+from gradscope.errors import GradScopeError, NotARun, RunNotFound
+from gradscope.store import part_folders
 from gradscope.store.find import runs_in
 from gradscope.store.folders import Folder, Location, open_folder
 from gradscope.store.schema import RUN_FILE
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A run as it was when last read, with everything that is derived from it."""
-
-    name: str
-    run: Run
-    signals: Signals
-    diagnosis: Diagnosis
-    numbers: HeadlineNumbers
-    seconds: float  # that reading and judging it took
-
-    @property
-    def newest_step(self) -> int | None:
-        """The last step on disk."""
-        return int(self.run.steps["step"][-1]) if len(self.run.steps) else None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether neither a step nor a summary is on disk."""
-        return not len(self.run.steps) and not len(self.signals.steps)
+MOST_KEPT = 4  # runs that are kept in memory after they were looked at
+MOST_BYTES = 160 * 2**20  # of their summaries; the run that is looked at is kept in any case
+MOST_BRIEFS = 5_000
 
 
 @dataclass(frozen=True)
@@ -66,8 +46,10 @@ class Runs:
         self.location = folder.resolved()
         self._root = open_folder(self.location)
         self._single = bool(part_folders(self._root))
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, Followed] = {}  # those looked at last, the latest last
+        self._briefs: dict[str, tuple[str, Brief]] = {}  # name -> version, line
         self._lock = threading.Lock()
+        self._reading = threading.Lock()  # of runs for the list: one at a time, so that memory stays bounded
 
     def names(self) -> list[str]:
         """The runs' names, newest first."""
@@ -100,44 +82,73 @@ class Runs:
             parts += [part.name, files[RUN_FILE].version if RUN_FILE in files else ""]
             parts += [f"{file}.{stamp.size}" for file, stamp in sorted(files.items())]
             written = max(written, *(stamp.written for stamp in files.values()), 0.0)
+        followed = self._followed.get(name)
+        if followed is not None and followed.rounds:
+            parts.append(f"read {followed.rounds}")
         return Stamp("-".join(parts), written)
 
     def get(self, name: str) -> Snapshot:
         """The run as it is now, read and judged again only when its files grew.
+
+        Of a run that is too large to be read at once this reads on, and the version changes when there is more to show.
 
         Raises:
             RunError: the run cannot be read; the text says why and what to do.
         """
         folder = self.folder(name)
         with self._lock:
-            followed = self._followed.setdefault(name, _Followed(name, folder))
+            followed = self._followed.pop(name, None) or Followed(name, folder)
+            self._followed[name] = followed
         with followed.lock:
-            return followed.snapshot(self.stamp(name).version)
+            snapshot = followed.snapshot(self._version(name))
+        with self._lock:
+            self._let_go()
+        return snapshot
 
     def peek(self, name: str) -> Snapshot | None:
-        """The run as it was read last, without touching the disk."""
+        """The run as it was read last, without touching the disk; None when it was let go since."""
         followed = self._followed.get(name)
         return followed.latest if followed else None
 
+    def brief(self, name: str) -> Brief:
+        """The run in a line, read and judged again only when its files grew, and let go; `problem` says what failed.
 
-class _Followed:
-    def __init__(self, name: str, folder: Folder) -> None:
-        self.lock = threading.Lock()
-        self.latest: Snapshot | None = None
-        self._name = name
-        self._folder = folder
-        self._version = ""
-        self._reader: RunReader | None = None
+        Raises:
+            RunNotFound: no such run.
+        """
+        version = self._version(name)
+        kept = self._briefs.get(name)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        followed = self._followed.get(name)
+        if followed is not None and followed.latest is not None and followed.version == version:
+            latest = followed.latest
+            brief = brief_of(latest.run, latest.diagnosis, latest.seconds)
+        else:
+            with self._reading:
+                brief = _brief_from_disk(name, self.folder(name))
+        with self._lock:
+            self._briefs.pop(name, None)
+            self._briefs[name] = version, brief
+            while len(self._briefs) > MOST_BRIEFS:
+                del self._briefs[next(iter(self._briefs))]
+        return brief
 
-    def snapshot(self, version: str) -> Snapshot:
-        if self.latest is not None and version == self._version:
-            return self.latest
-        started = time.perf_counter()
-        if self._reader is None:
-            self._reader = RunReader(self._folder.location)
-        run = self._reader.read()
-        signals = Signals(run)
-        numbers, diagnosis = headline_numbers(run, signals), diagnose(run, signals)
-        self.latest = Snapshot(self._name, run, signals, diagnosis, numbers, time.perf_counter() - started)
-        self._version = version
-        return self.latest
+    def _version(self, name: str) -> str:
+        """The version of the files alone."""
+        return self.stamp(name).version.partition("-read ")[0]
+
+    def _let_go(self) -> None:
+        """Forgets the runs that were not looked at for longest: few are kept, and of large ones fewer."""
+        sizes = {name: each.size for name, each in self._followed.items()}
+        for name in list(self._followed)[:-1]:
+            if len(self._followed) > MOST_KEPT or sum(sizes[each] for each in self._followed) > MOST_BYTES:
+                del self._followed[name]
+
+
+def _brief_from_disk(name: str, folder: Folder) -> Brief:
+    try:
+        latest = Followed(name, folder).snapshot("")
+    except GradScopeError as error:
+        return Brief(problem=str(error))
+    return brief_of(latest.run, latest.diagnosis, latest.seconds)

@@ -1,4 +1,4 @@
-"""What surrounds every page: the header, the colour scheme, the address, the clock."""
+"""What surrounds every page: the header with its navigation, the colour scheme, the address, the clock."""
 
 from __future__ import annotations
 
@@ -7,70 +7,125 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from gradscope.dashboard import ids
+from gradscope.dashboard.address import Address
 from gradscope.dashboard.parts.aria import aria
+from gradscope.dashboard.parts.keys import help_dialog
+from gradscope.dashboard.parts.search import search_dialog
 from gradscope.dashboard.theme import FONT, MONO
 
+_OF_A_RUN = {
+    "overview": "Overview",
+    "layers": "Layers",
+    "timeline": "Timeline",
+    "checks": "Checks",
+    "about": "Run info",
+}
 
-def shell(page: Component, runs: list[str]) -> Component:
-    """A page in its surroundings. `runs` fills the run select, which is only shown when there is a choice."""
-    header = html.Header(
-        [
-            html.Span("gradscope", className="brand"),
-            html.Div(
-                dmc.Select(
-                    id=ids.RUN,
-                    data=runs,
-                    value=None,
-                    allowDeselect=False,
-                    searchable=len(runs) > 8,
-                    size="sm",
-                    w=230,
-                    **aria(label="Run"),
-                ),
-                className="run-select",
-                style={} if len(runs) > 1 else {"display": "none"},
-            ),
-            html.Span("", id=ids.CHIP, className="chip"),
-            html.Button("Pause", id=ids.PAUSE, className="button", n_clicks=0, type="button"),
-            html.Span(
-                "Connection lost: is `gradscope dashboard` still running? Retrying …", className="lost", role="alert"
-            ),
-            dmc.ColorSchemeToggle(
-                id=ids.THEME,
-                lightIcon=html.Span("☾", **aria(hidden="true")),
-                darkIcon=html.Span("☀", **aria(hidden="true")),
-                size="lg",
-                variant="default",
-                className="theme-toggle",
-                **aria(label="Switch between light and dark"),
-            ),
-        ],
-        className="header",
-    )
+
+def shell(page: Component, address: Address, runs: list[str], expert: bool = False) -> Component:
+    """A page in its surroundings.
+
+    Args:
+        page: the main part.
+        address: what it was drawn for.
+        runs: the names of all runs, newest first.
+        expert: leaves out what explains terms and charts.
+    """
     provider: Component = dmc.MantineProvider(
-        [
-            dcc.Location(id=ids.URL, refresh=False),
-            dcc.Interval(id=ids.CLOCK, interval=1000),
-            dcc.Store(id=ids.PAUSED, data=False),
-            dcc.Store(id=ids.SCHEME),
-            header,
-            page,
-        ],
+        html.Div(
+            [
+                dcc.Location(id=ids.URL, refresh=False),
+                dcc.Interval(id=ids.CLOCK, interval=1000),
+                dcc.Store(id=ids.PAUSED, data=False),
+                *(dcc.Store(id=store) for store in (ids.SCHEME, ids.VERSION, ids.STATE)),
+                dcc.Store(id=ids.SHOWN_PAGE, data=address.page),
+                html.A("Skip to the content", href=f"#{ids.MAIN}", className="skip"),
+                _header(address, runs),
+                html.Div(page, id=ids.PAGE),
+                search_dialog(),
+                help_dialog(),
+            ],
+            className="expert" if expert else "",
+        ),
         theme={"fontFamily": FONT, "fontFamilyMonospace": MONO, "primaryColor": "dark", "respectReducedMotion": True},
         defaultColorScheme="auto",
     )
     return provider
 
 
-def waiting(page: Component) -> Component:
-    """A page without a run: it asks every other second whether one has appeared, and then loads anew."""
-    provider: Component = dmc.MantineProvider(
+def _header(address: Address, runs: list[str]) -> Component:
+    run = address.run if address.run in runs else None
+    return html.Header(
         [
-            dcc.Location(id=ids.RELOAD, refresh=True),
-            dcc.Interval(id=ids.WAITING, interval=2000),
-            html.Header(html.Span("gradscope", className="brand"), className="header"),
-            html.Main(page, className="page"),
+            html.A("gradscope", href="/", className="brand"),
+            html.Div(
+                dmc.Select(
+                    id=ids.RUN,
+                    data=runs,
+                    value=run,
+                    allowDeselect=False,
+                    searchable=len(runs) > 8,
+                    size="sm",
+                    w=200,
+                    **aria(label="Run"),
+                ),
+                id=ids.of(ids.RUN, "frame"),
+                style=run_select_style(address, runs),
+            ),
+            html.Nav(navigation(address, runs), id=ids.NAVIGATION, className="navigation", **aria(label="Pages")),
+            html.A([], id=ids.BADGE, href="/", className="badge"),
+            html.Span("", id=ids.CHIP, className="chip"),
+            html.Button("Pause", id=ids.PAUSE, className="button", n_clicks=0, title="Stand still (p)"),
+            html.Span(
+                "Connection lost: is `gradscope dashboard` still running? Retrying …", className="lost", role="alert"
+            ),
+            html.Div(
+                [
+                    _icon("⌕", ids.SEARCH_OPEN, "Search layers, findings, steps (/)"),
+                    _icon("?", ids.HELP_OPEN, "Keys and help (?)"),
+                    dmc.ColorSchemeToggle(
+                        id=ids.THEME,
+                        lightIcon=html.Span("☾", **aria(hidden="true")),
+                        darkIcon=html.Span("☀", **aria(hidden="true")),
+                        size="lg",
+                        variant="default",
+                        className="theme-toggle",
+                        **aria(label="Switch between light and dark"),
+                    ),
+                ],
+                className="tools",
+            ),
         ],
-        defaultColorScheme="auto",
+        className="header",
     )
-    return provider
+
+
+def _icon(glyph: str, name: str, label: str) -> Component:
+    return html.Button(
+        html.Span(glyph, **aria(hidden="true")),
+        id=name,
+        className="button icon",
+        n_clicks=0,
+        title=label,
+        **aria(label=label),
+    )
+
+
+def run_select_style(address: Address, runs: list[str]) -> dict[str, str]:
+    """The run select is there when there is a choice, on the pages of a run."""
+    return {} if len(runs) > 1 and address.run is not None else {"display": "none"}
+
+
+def navigation(address: Address, runs: list[str], last_run: str | None = None) -> list[Component]:
+    """The links to the pages; those of a run lead to the one shown, else to the one shown last, else to the newest."""
+    run = address.run or last_run or next(iter(runs), None)
+    links = [("Runs", Address(), address.page == "runs")] if len(runs) != 1 else []
+    if run is not None:
+        links += [(title, Address(page, run), address.page == page) for page, title in _OF_A_RUN.items()]
+    if len(runs) > 1:
+        links.append(("Compare", Address("compare", a=run), address.page == "compare"))
+    links.append(("Learn", Address("learn"), address.page == "learn"))
+    return [
+        html.A(title, href=target.href, className="page-link", **(aria(current="page") if here else {}))
+        for title, target, here in links
+    ]

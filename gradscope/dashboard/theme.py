@@ -27,6 +27,7 @@ class Theme:
     severity: dict[Severity, str]
     first_line: str
     second_line: str
+    third_line: str
     band: str  # the healthy band, see-through
 
 
@@ -41,6 +42,7 @@ LIGHT = Theme(
     severity={"error": "#8B0A2A", "warning": "#A35F00", "note": "#1F4FE0"},
     first_line="#0B5CAD",
     second_line="#B44A06",
+    third_line="#0F7F68",
     band="rgba(15, 127, 104, 0.13)",
 )
 DARK = Theme(
@@ -54,6 +56,7 @@ DARK = Theme(
     severity={"error": "#FF5263", "warning": "#F8A81F", "note": "#7F9BE0"},
     first_line="#6FB1F0",
     second_line="#F0A35A",
+    third_line="#2BD9B5",
     band="rgba(43, 217, 181, 0.16)",
 )
 

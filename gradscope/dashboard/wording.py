@@ -16,7 +16,12 @@ VERDICT_SENTENCES: dict[VerdictName, str] = {
     "broken": "Training is broken",
     "not-enough-data": "Not enough data yet",
 }
-CHECK_WORDS = {"passed": "passed", "not-applicable": "not applicable", "needs-data": "waiting for more data"}
+CHECK_WORDS = {
+    "passed": "passed",
+    "not-applicable": "not applicable",
+    "needs-data": "waiting for more data",
+    "could-not-run": "could not run",
+}
 ABSENT = "—"
 
 

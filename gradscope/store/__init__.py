@@ -6,6 +6,8 @@
     events.jsonl      one JSON object a line
     schedule.json     which steps the ranks of a training on many processes record, said ahead by rank 0
     rank-3/           the same four files from rank 3 of a training on many processes; rank 0's are above
+    trials/1/         what a trial of the run found, and how far it has come (status.json)
+    mutes.json        findings that somebody has muted, with the reasons
 
 A file that is full, or a run that is resumed, goes on in `summaries-1.arrow`, `summaries-2.arrow` …; old ones are merged
 and thinned into `summaries-0-1.arrow`, so that a run keeps within its disk budget (see `segments` for the names,

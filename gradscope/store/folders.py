@@ -50,8 +50,8 @@ class Folder(Protocol):
     def folders(self) -> list[str]:
         """The names of the folders in it, without links such as `latest`."""
 
-    def read(self, name: str, start: int = 0) -> bytes:
-        """A file's bytes from `start` on.
+    def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
+        """A file's bytes from `start` on, `length` of them or, when that is -1, all.
 
         Raises:
             FileNotFoundError: it is gone.
@@ -134,11 +134,11 @@ class LocalFolder:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def read(self, name: str, start: int = 0) -> bytes:
+    def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """See `Folder`."""
         with (self.location / name).open("rb") as stream:
             stream.seek(start)
-            return stream.read()
+            return stream.read(length)
 
     def child(self, name: str) -> LocalFolder:
         """See `Folder`."""
@@ -196,9 +196,10 @@ class RemoteFolder:
         """See `Folder`."""
         return [_last(each["name"]) for each in self._listing() if each["type"] == "directory"]
 
-    def read(self, name: str, start: int = 0) -> bytes:
+    def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """See `Folder`."""
-        return bytes(self._system.cat_file(f"{self._path}/{name}", start=start or None))
+        end = None if length < 0 else start + length
+        return bytes(self._system.cat_file(f"{self._path}/{name}", start=start or None, end=end))
 
     def child(self, name: str) -> RemoteFolder:
         """See `Folder`."""

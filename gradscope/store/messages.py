@@ -10,7 +10,7 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
@@ -91,27 +91,43 @@ class Decoder:
 
     Args:
         schema: what is expected. A stream with fewer columns is read, one with a column of another type is not.
+        columns: those that are unpacked; none: all.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
-        self._expected = schema
-        self._schema = schema  # of the stream
+    def __init__(self, schema: pa.Schema, columns: Sequence[str] = ()) -> None:
+        self._expected, self._columns = schema, columns
+        self._follow(schema)
         self._unsealed = True
+
+    def _follow(self, schema: pa.Schema) -> None:
+        """Takes this for the stream's schema."""
+        self._schema = schema
+        if self._columns:
+            indices = [schema.get_field_index(name) for name in self._columns if name in schema.names]
+            self._options = pa.ipc.IpcReadOptions(included_fields=indices, use_threads=False)
+            self._header = bytes(schema.serialize())
 
     def batches(self, content: bytes, first: bool) -> Iterator[tuple[Message, pa.RecordBatch]]:
         """The batches with their messages; damaged ones are left out. `first`: the content begins with the header."""
         if first:
-            self._schema, self._unsealed = self._expected, True
+            self._follow(self._expected)
+            self._unsealed = True
         for message in split(content, self._unsealed):
             self._unsealed = not message.sealed
             piece = content[message.start : message.end]
             try:
                 if pa.ipc.read_message(piece).type == "schema":
-                    self._schema = pa.ipc.read_schema(pa.py_buffer(piece))
-                elif self._known() and _is_whole(batch := pa.ipc.read_record_batch(piece, self._schema), message):
+                    self._follow(pa.ipc.read_schema(pa.py_buffer(piece)))
+                elif self._known() and _is_whole(batch := self._unpack(piece), message):
                     yield message, batch
             except (pa.ArrowException, UnicodeDecodeError, OSError):  # without a checksum only Arrow sees the damage
                 continue
+
+    def _unpack(self, piece: bytes) -> pa.RecordBatch:
+        if not self._columns:
+            return pa.ipc.read_record_batch(piece, self._schema)
+        (batch,) = pa.ipc.open_stream(self._header + piece, options=self._options)
+        return batch
 
     def _known(self) -> bool:
         types = {field.name: field.type for field in self._schema}

@@ -5,14 +5,16 @@ Rank 0 writes into the run folder itself, rank 3 into `rank-3/` in it.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 from gradscope.records import Run
+from gradscope.store.excerpt import Excerpt
 from gradscope.store.folders import Folder, Location, open_folder
 from gradscope.store.merging import Merging
+from gradscope.store.reader import LookAtRun, read_info, step_series
 from gradscope.store.reader import RunReader as PartReader
-from gradscope.store.reader import read_info, step_series
 from gradscope.store.schema import RUN_FILE
 
 _PART = re.compile(r"rank-(\d+)")
@@ -54,6 +56,7 @@ class RunReader:
 
     Args:
         location: the run's folder, a path or a URL.
+        memory, look: see `reader.RunReader`; a training on several processes is read whole.
 
     Raises:
         RunNotFound, NotARun, UnsupportedSchema: see `read_info`.
@@ -64,8 +67,9 @@ class RunReader:
         0.31
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, memory: int | None = None, look: LookAtRun | None = None) -> None:
         self.folder = open_folder(location)
+        self._memory, self._look = memory, look
         self._parts: dict[Location, PartReader] = {}
         self._alone = False  # a training in one process: no more parts will come
         self._merging = Merging()
@@ -74,11 +78,16 @@ class RunReader:
         if not self._parts:
             read_info(location)  # says what is wrong with it
 
-    def read(self) -> Run:
-        """The run up to the last whole record on disk."""
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """What is kept of a run that does not fit into the memory it may take; None where all of it is read."""
+        return next(iter(self._parts.values())).excerpt if len(self._parts) == 1 else None
+
+    def read(self, seconds: float = math.inf) -> Run:
+        """The run up to the last whole record on disk. `seconds`: see `reader.RunReader.read`."""
         if not self._alone:
             self._find_parts()
-        runs = [part.read() for part in self._parts.values()]
+        runs = [part.read(seconds) for part in self._parts.values()]
         self._alone = len(runs) == 1 and runs[0].info.world_size == 1
         if self._alone:
             return runs[0]
@@ -89,7 +98,12 @@ class RunReader:
 
     def _find_parts(self) -> None:
         found = [part.location for part in part_folders(self.folder)]
-        self._parts = {part: self._parts.get(part) or PartReader(part) for part in found} or self._parts
+        if len(found) > 1 and self._memory is not None:  # ranks are merged from all that they recorded
+            self._memory, self._parts = None, {}
+        memory = self._memory
+        self._parts = {
+            each: self._parts.get(each) or PartReader(each, memory, self._look) for each in found
+        } or self._parts
 
 
 def read_run(location: Location) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from gradscope.records import (
     Site,
     SourceFile,
 )
+from gradscope.store.excerpt import Excerpt
 from gradscope.store.folders import Folder, Location, Stamp, open_folder
 from gradscope.store.follow import Parse, Series
 from gradscope.store.messages import Decoder
@@ -40,10 +42,15 @@ from gradscope.store.schema import (
     to_rates,
     to_rows,
 )
+from gradscope.store.segments import segments
 
 _TRIES = 1000  # listings taken while files that were listed vanish, before it is an error: the writer may be quick
 _GAPS = 50  # of them with a gap, before it is taken for one that stays
+_BYTES_OF_A_ROW = 120  # on disk, at most
 _AT_ONCE = 10_000  # rows unpacked together: enough for small batches to be cheap, few enough to stay small
+
+
+LookAtRun = Callable[[Run], object]
 
 
 def _parse_info(content: dict[str, Any]) -> RunInfo:
@@ -151,11 +158,25 @@ def event_series() -> Series:
     return Series(*EVENTS, (np.empty(0, object),), _events)
 
 
+class _TooLarge(Exception):
+    """There are more rows than may be read whole."""
+
+
+def _structure(info: RunInfo) -> object:
+    """What signals of all kinds depend on: another one makes what was looked at before worthless."""
+    sites = [(site.path, site.role, site.order, site.mechanism, site.same_as, site.inputs) for site in info.sites]
+    return sites, info.links, info.heads
+
+
 class RunReader:
     """Follows a run: each `read` gives the run as it is now and touches only what is new.
 
     Args:
         location: the run's folder, a path or a URL.
+        memory: bytes that summaries may take; where they need more, some recorded steps are read whole and all of them
+            are looked at, see `excerpt`. None: all are read.
+        look: what is kept of recorded steps where not all are read whole: it is given a run that has no more than the
+            columns of `LOOK_ROW` of some steps.
 
     Raises:
         MissingPackage: see `open_folder`.
@@ -167,29 +188,79 @@ class RunReader:
         0.31
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, memory: int | None = None, look: LookAtRun | None = None) -> None:
         self.folder = open_folder(location)
         self._info = _read_info(self.folder)  # a wrong folder is said now, not at the first read
         self._info_stamp: Stamp | None = None
         self._run: Run | None = None
-        self._summaries = Series(*SUMMARIES, (np.empty(0, SUMMARY_ROW),), _parser(SUMMARY_SCHEMA, _summaries))
+        self._most_rows = None if memory is None else memory // SUMMARY_ROW.itemsize
+        self._memory, self._look_at = memory or 0, look
+        self._summaries = self._whole_summaries()
         self._steps = step_series()
         self._events = event_series()
+        self.excerpt: Excerpt | None = None
 
-    def read(self) -> Run:
-        """The run up to the last whole record on disk."""
-        changed = self._read_series()
-        stamp = self.folder.files().get(RUN_FILE)
-        if stamp is None or not stamp.version or stamp != self._info_stamp:
-            info = _read_info(self.folder)  # last: sites are written before the rows that name them
-            changed |= info != self._info
-            self._info, self._info_stamp = info, stamp
+    def read(self, seconds: float = math.inf) -> Run:
+        """The run up to the last whole record on disk.
+
+        Args:
+            seconds: after which no more recorded steps of a large run are looked at: `excerpt.left` says whether the
+                next call has more to do.
+        """
+        changed = self._read_series(seconds)
+        changed |= self._read_info()  # last: sites are written before the rows that name them
         if changed or self._run is None:
             steps, rates = self._steps.tables
-            self._run = Run(self._info, steps, rates, self._summaries.tables[0], tuple(self._events.tables[0]))
+            rows = self._summaries.tables[0] if self.excerpt is None else self.excerpt.rows
+            self._run = Run(self._info, steps, rates, rows, tuple(self._events.tables[0]))
         return self._run
 
-    def _read_series(self) -> bool:
+    def _read_info(self) -> bool:
+        stamp = self.folder.files().get(RUN_FILE)
+        if stamp is not None and stamp.version and stamp == self._info_stamp:
+            return False
+        before, self._info, self._info_stamp = self._info, _read_info(self.folder), stamp
+        if self.excerpt is not None and _structure(before) != _structure(self._info):
+            self.excerpt.forget_looks()
+        return before != self._info
+
+    def _whole_summaries(self) -> Series:
+        """All summaries, of which there may be `_most_rows`."""
+        parse = _parser(SUMMARY_SCHEMA, _summaries)
+
+        def counted(content: bytes, first: bool) -> Iterator[tuple[tuple[Rows, ...], int]]:
+            for (rows,), used in parse(content, first):
+                if self._most_rows is not None and len(self._summaries.tables[0]) + len(rows) > self._most_rows:
+                    raise _TooLarge
+                yield (rows,), used
+
+        return Series(*SUMMARIES, (np.empty(0, SUMMARY_ROW),), counted)
+
+    def _read_summaries(self, stamps: dict[str, Stamp], seconds: float) -> bool:
+        if self.excerpt is None:
+            try:
+                size = sum(stamps[each.name].size for each in segments(stamps, *SUMMARIES))
+                if self._most_rows is not None and size // _BYTES_OF_A_ROW > self._most_rows:
+                    raise _TooLarge
+                return self._summaries.read(self.folder, stamps)
+            except _TooLarge:
+                self._summaries = self._whole_summaries()  # lets go of what was read
+                self.excerpt = Excerpt(self._memory, self._look)
+        return self.excerpt.read(self.folder, stamps, seconds)
+
+    def _marks(self) -> list[int]:
+        """Where the loss was lost."""
+        steps = self._steps.tables[0]
+        return steps["step"][steps["has_loss"] & ~np.isfinite(steps["loss"])][:1].tolist()  # type: ignore[no-any-return]
+
+    def _look(self, rows: Rows) -> object:
+        if self._look_at is None:
+            return None
+        self._read_info()  # knows the sites of these rows
+        rows = rows[rows["site"] < len(self._info.sites)]
+        return self._look_at(Run(self._info, np.empty(0, STEP), np.empty((0, 0)), rows))
+
+    def _read_series(self, seconds: float) -> bool:
         changed = False
         gaps = 0
         for left in reversed(range(_TRIES)):
@@ -199,8 +270,11 @@ class RunReader:
                 gaps += 1
                 continue  # files were exchanged while they were listed; a gap that stays is one that somebody made
             try:
-                for series in several:
-                    changed |= series.read(self.folder, stamps)
+                changed |= self._read_summaries(stamps, seconds)
+                changed |= self._steps.read(self.folder, stamps)
+                changed |= self._events.read(self.folder, stamps)
+                if self.excerpt is not None:
+                    changed |= self.excerpt.pick(self.folder, self._marks())
                 break
             except FileNotFoundError:  # merged with another since it was listed
                 changed = True

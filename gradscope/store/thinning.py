@@ -31,7 +31,7 @@ from gradscope.store.segments import segments
 FIRST_STEPS = 5  # what the rules about initialization speak from
 _AT_ONCE = 1000  # events looked at before the training goes on
 # by what their extremes tell, most first, where room is short
-_TELLING = ("gradient", "activation_gradient", "update", "activation", "weight", "second_moment", "first_moment")
+TELLING = ("gradient", "activation_gradient", "update", "activation", "weight", "second_moment", "first_moment")
 _FEW_COLUMNS = pa.ipc.IpcReadOptions(
     included_fields=[
         SUMMARY_SCHEMA.get_field_index(name) for name in ("step", "quantity", "sum_squares", "non_finite")
@@ -147,7 +147,7 @@ def _special(seen: list[_Seen], steps: NDArray[np.int64], marks: Iterable[int]) 
     broken = np.array([each.non_finite for each in seen])
     special += around(np.flatnonzero(broken[1:] != broken[:-1]) + 1, len(seen))
     special += around_marks(steps, marks)
-    quantities = [QUANTITIES.index(name) for name in _TELLING]
+    quantities = [QUANTITIES.index(name) for name in TELLING]
     largest = np.array([each.largest[quantities] for each in seen])
     smallest = np.array([each.smallest[quantities] for each in seen])
     there = np.isfinite(largest).any(axis=0)

@@ -24,6 +24,7 @@ from gradscope.trials.processes import Limits, last_line
 from gradscope.trials.progress import Progress
 from gradscope.trials.report import TrialReport
 from gradscope.trials.statistics import MOST_SEEDS
+from gradscope.trials.status import Noted
 
 _REPEATED = 10  # steps of the second run of one seed: a program that does not repeat itself shows it early
 _RECORDED = 100  # steps of a run that are recorded in full at most: enough for every rule, whatever --steps
@@ -80,7 +81,7 @@ class Experiment:
 
     def __init__(self, subject: Subject, options: Options, progress: Progress) -> None:
         options.check()
-        self.subject, self.options, self.progress = subject, options, progress
+        self.subject, self.options = subject, options
         self.results: dict[tuple[str, int], Result] = {}
         self.planned = 0
         self.model: int | None = None
@@ -96,6 +97,7 @@ class Experiment:
             self.run_folder = Path(resolve_run(str(options.run)))
             keep.refuse_live(self.run_folder)
         self.folder = keep.new_folder(self.run_folder)
+        self.progress = Noted(progress, self.folder, options.remedies, options.steps, options.seeds)
         self.pickled = ""
         if subject.pickled:
             file = self.folder / "train.pkl"
@@ -111,7 +113,13 @@ class Experiment:
         """
         try:
             with self.pool:
-                return self._run()
+                report = self._run()
+            self.progress.end("interrupted" if report.interrupted else "ended", report.headline)
+            return report
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self.progress.end("interrupted" if interrupted else "failed", str(error) or type(error).__name__)
+            raise
         finally:
             self.progress.close()
             keep.tidy(self.folder)

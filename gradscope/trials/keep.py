@@ -12,16 +12,16 @@ import psutil
 
 from gradscope.errors import ProgramError
 from gradscope.store import RunWriter, last_step, read_info
+from gradscope.store.trial_status import TRIALS
 from gradscope.trials.job import Job, Result
 
-FOLDER = "trials"  # in a run's folder; no part of the run
 _RUNS = "runs"  # in a trial's folder: what its children record, until they have been read
 
 
 def new_folder(run: Path) -> Path:
     """The folder of the next trial on a run."""
     number = 1
-    while (folder := run / FOLDER / str(number)).exists():
+    while (folder := run / TRIALS / str(number)).exists():
         number += 1
     folder.mkdir(parents=True)
     return folder

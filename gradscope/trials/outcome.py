@@ -36,6 +36,9 @@ class Outcome:
         loss: median over seeds of the mean over the last tenth of the steps; inf where most diverged, NaN: not seen.
         step_time: its step's time over that of the training without a change, the median over seeds; with the lowest and
             the highest of them, for runs beside one another disturb each other.
+        curves: by arm, the median loss over seeds at evenly spaced steps.
+        spread: by arm: the lowest and the highest loss over seeds there, "last": the last of these steps, and
+            "losses": by seed, what is compared; "diverged" or None where there is none.
     """
 
     candidate: Candidate
@@ -60,6 +63,7 @@ class Outcome:
     changes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()  # "diverged at step 12 in 2 of 5 seeds"
     curves: dict[str, list[float]] = field(default_factory=dict)
+    spread: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def rank(self) -> tuple[int, float, float]:
@@ -96,6 +100,7 @@ class Outcome:
             "problems": list(self.problems),
             "command": command,
             "curves": self.curves,
+            "spread": self.spread,
         }
 
 
@@ -118,7 +123,7 @@ def judge(candidate: Candidate, results: Results, seeds: Sequence[int], steps: i
         _median(against_none, "lower"), _median(against_random, "lower"), no_change, random, *_step_time(mine, none, ran),
         next((result.changes for seed in ran if (result := mine.result(seed)) and result.changes), ()),
         tuple(mine.problems(ran)),
-        {arm.name: _curve(arm, ran) for arm in (mine, none, other)},
+        *_curves((mine, none, other), ran, steps),
     )  # fmt: skip
     return replace(outcome, sentence=sentence(outcome))
 
@@ -223,14 +228,32 @@ def _middle(losses: Numbers) -> tuple[float, float, float]:
     return _median(losses), *((float(np.exp(low)), float(np.exp(high))) if positive else (low, high))
 
 
-def _curve(arm: _Arm, seeds: Sequence[int]) -> list[float]:
-    """The median loss over seeds at evenly spaced steps, the first and the last among them."""
-    courses = [course for seed in seeds if (course := arm.course(seed)) is not None and course.losses]
-    if not courses:
-        return []
-    length = min(len(course.losses) for course in courses)
-    losses = np.median([course.losses[:length] for course in courses], axis=0)
-    return [float(losses[place]) for place in np.linspace(0, length - 1, min(length, MOST_POINTS)).astype(int)]
+def _curves(
+    arms: Sequence[_Arm], seeds: Sequence[int], steps: int
+) -> tuple[dict[str, list[float]], dict[str, dict[str, Any]]]:
+    """By arm: the median loss over seeds at evenly spaced steps, the first and the last among them; and its spread."""
+    curves, spread = {}, {}
+    for arm in arms:
+        courses = [course for seed in seeds if (course := arm.course(seed)) is not None and course.losses]
+        length = min((len(course.losses) for course in courses), default=0)
+        places = np.linspace(0, max(length - 1, 0), min(length, MOST_POINTS)).astype(int)
+        losses = np.array([course.losses[:length] for course in courses]).reshape(len(courses), length)[:, places]
+        curves[arm.name] = np.median(losses, axis=0).tolist() if courses else []
+        spread[arm.name] = {
+            "low": losses.min(axis=0).tolist() if courses else [],
+            "high": losses.max(axis=0).tolist() if courses else [],
+            "last": length - 1,
+            "losses": [_end(arm.course(seed), steps) for seed in seeds],
+        }
+    return curves, spread
+
+
+def _end(course: Course | None, steps: int) -> float | str | None:
+    """The loss that is compared."""
+    if course is None:
+        return None
+    loss = course.loss_after(steps)
+    return "diverged" if np.isinf(loss) else None if np.isnan(loss) else loss
 
 
 def sentence(outcome: Outcome) -> str:

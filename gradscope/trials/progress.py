@@ -55,7 +55,7 @@ class _Silent:
         """See `Progress`."""
 
 
-class _Clock:
+class Clock:
     """How long the rest will take, judged by the runs that have ended."""
 
     def __init__(self) -> None:
@@ -64,11 +64,22 @@ class _Clock:
         self.seconds: list[float] = []
         self.started = time.monotonic()
 
-    def left(self) -> str:
+    @property
+    def seconds_left(self) -> float | None:
+        """About; None before the first run has ended."""
         if not self.seconds:
-            return ""
-        rest = float(np.mean(self.seconds)) * (self.planned - self.ended) / max(1, self.at_once)
-        return f"about {_span(rest)} left"
+            return None
+        return float(np.mean(self.seconds)) * (self.planned - self.ended) / max(1, self.at_once)
+
+    def count(self, result: Result) -> None:
+        """Counts a run that has ended."""
+        self.ended += 1
+        if np.isfinite(result.seconds):
+            self.seconds.append(result.seconds)
+
+    def left(self) -> str:
+        """The same in words; empty before."""
+        return "" if self.seconds_left is None else f"about {_span(self.seconds_left)} left"
 
 
 class _Lines:
@@ -76,7 +87,7 @@ class _Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._clock = _Clock()
+        self._clock = Clock()
 
     def plan(self, more: int, at_once: int) -> None:
         """See `Progress`."""
@@ -88,7 +99,7 @@ class _Lines:
 
     def done(self, job: Job, result: Result) -> None:
         """See `Progress`."""
-        _count(self._clock, result)
+        self._clock.count(result)
         left = self._clock.left() if self._clock.ended < self._clock.planned else ""
         self.say(f"{self._clock.ended} of {self._clock.planned}  {_result(job, result)}{f'; {left}' if left else ''}")
 
@@ -109,7 +120,7 @@ class _Bar:
         from rich.progress import Progress as Display
 
         self._running: list[Job] = []
-        self._clock = _Clock()
+        self._clock = Clock()
         self._display = Display(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -135,7 +146,7 @@ class _Bar:
     def done(self, job: Job, result: Result) -> None:
         """See `Progress`."""
         self._running = [each for each in self._running if each is not job]
-        _count(self._clock, result)
+        self._clock.count(result)
         if result.state not in ("done", "ended early"):
             self.say(_result(job, result))
         self._show()
@@ -157,12 +168,6 @@ class _Bar:
             completed=self._clock.ended,
             left=self._clock.left(),
         )
-
-
-def _count(clock: _Clock, result: Result) -> None:
-    clock.ended += 1
-    if np.isfinite(result.seconds):
-        clock.seconds.append(result.seconds)
 
 
 def _result(job: Job, result: Result) -> str:

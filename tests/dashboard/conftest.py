@@ -84,7 +84,7 @@ class Visit:
         self.dialogs: list[str] = []
 
     def open(
-        self, url: str, *, scheme: str = "light", wait: str = "#map .heatmaplayer image", **options: object
+        self, url: str, *, scheme: str = "light", wait: str = ".map-graph .heatmaplayer image", **options: object
     ) -> Page:
         """Opens a page in a context of its own and waits for a part of it."""
         context = self._browser.new_context(

@@ -9,10 +9,10 @@ from playwright.sync_api import Page
 
 def place(page: Page, layer: str, step: float) -> tuple[float, float]:
     """The middle of a cell, in pixels of the window."""
-    page.locator("#map").scroll_into_view_if_needed()
+    page.locator(".map-graph").scroll_into_view_if_needed()
     x, y = page.evaluate(
         """([layer, step]) => {
-            const plot = document.querySelector('#map .js-plotly-plot');
+            const plot = document.querySelector('.map-graph .js-plotly-plot');
             const {xaxis, yaxis2} = plot._fullLayout, box = plot.getBoundingClientRect();
             return [box.left + xaxis._offset + xaxis.d2p(step), box.top + yaxis2._offset + yaxis2.d2p(layer)];
         }""",
@@ -46,16 +46,18 @@ def tooltip(page: Page, layer: str, step: float) -> str:
     x, y = place(page, layer, step)
     page.mouse.move(x - 2, y)
     page.mouse.move(x, y, steps=2)
-    page.wait_for_selector("#map .hoverlayer .hovertext")
-    lines = page.locator("#map .hoverlayer .hovertext tspan.line")
+    page.wait_for_selector(".map-graph .hoverlayer .hovertext")
+    lines = page.locator(".map-graph .hoverlayer .hovertext tspan.line")
     return (
-        "\n".join(lines.all_text_contents()) if lines.count() else page.locator("#map .hoverlayer").text_content() or ""
+        "\n".join(lines.all_text_contents())
+        if lines.count()
+        else page.locator(".map-graph .hoverlayer").text_content() or ""
     )
 
 
 def ranges(page: Page) -> list[list[float]]:
     """What the step axis and the layer axis show."""
     shown: list[list[float]] = page.evaluate(
-        "() => ['xaxis', 'yaxis2'].map(a => document.querySelector('#map .js-plotly-plot')._fullLayout[a].range)"
+        "() => ['xaxis', 'yaxis2'].map(a => document.querySelector('.map-graph .js-plotly-plot')._fullLayout[a].range)"
     )
     return shown

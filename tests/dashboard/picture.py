@@ -31,7 +31,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = browser.new_page(viewport={"width": 1440, "height": 1000}, reduced_motion="reduce")
         page.goto(url)
-        page.wait_for_selector("#map .heatmaplayer image")
+        page.wait_for_selector(".map-graph .heatmaplayer image")
         page.screenshot(path=PICTURE, full_page=True)
         browser.close()
         server.terminate()

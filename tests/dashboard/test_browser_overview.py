@@ -28,25 +28,25 @@ AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 @pytest.fixture(scope="module")
 def sigmoid(shared_visit: Visit, server: str) -> Page:
     """The vanishing run's page, for tests that only look or put back what they change."""
-    return shared_visit.open(f"{server}?run=sigmoid")
+    return shared_visit.open(f"{server}run/sigmoid")
 
 
 @pytest.fixture(scope="module")
 def exploding(shared_visit: Visit, server: str) -> Page:
     """The page of the run whose gradients explode, and that turned NaN at step 8."""
-    return shared_visit.open(f"{server}?run=exploding")
+    return shared_visit.open(f"{server}run/exploding")
 
 
 @pytest.fixture(scope="module")
 def nan(shared_visit: Visit, server: str) -> Page:
     """The page of the run whose layer "4" turned NaN at step 10, in the dark."""
-    return shared_visit.open(f"{server}?run=nan", scheme="dark")
+    return shared_visit.open(f"{server}run/nan", scheme="dark")
 
 
 @pytest.fixture(scope="module")
 def healthy(shared_visit: Visit, server: str) -> Page:
     """The healthy run's page."""
-    return shared_visit.open(f"{server}?run=healthy")
+    return shared_visit.open(f"{server}run/healthy")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_the_verdict_is_there_within_three_seconds(visit: Visit, server: str) ->
     fastest = float("inf")
     for _ in range(3):  # the machine may be busy with something else
         started = time.monotonic()
-        page = visit.open(f"{server}?run=sigmoid", wait="")
+        page = visit.open(f"{server}run/sigmoid", wait="")
         expect(page.locator("h1")).not_to_have_text(re.compile(r"^\s*$"))
         fastest = min(fastest, time.monotonic() - started)
         if fastest < 3:
@@ -122,7 +122,7 @@ def test_the_number_cards_are_the_reports(
 def test_the_first_screen_says_it_all(exploding: Page) -> None:
     """[3] At 1440x1000 verdict, numbers, two findings and the map need no scrolling."""
     exploding.evaluate("() => scrollTo(0, 0)")
-    for selector in ("h1", ".numbers", ".finding >> nth=0", ".finding >> nth=1", "#map"):
+    for selector in ("h1", ".numbers", ".finding >> nth=0", ".finding >> nth=1", ".map-graph"):
         box = exploding.locator(selector).bounding_box()
         assert box is not None
         assert box["y"] + box["height"] <= 1000
@@ -153,13 +153,13 @@ def test_a_click_on_a_cell_opens_that_layer_at_that_step(sigmoid: Page) -> None:
     sigmoid.mouse.click(*place(sigmoid, "20", 7))
     drawer = sigmoid.get_by_role("dialog")
     expect(drawer.get_by_role("heading").first).to_have_text("20 · step 7")
-    expect(sigmoid).to_have_url(re.compile("step=7&layer=20"))
-    expect(sigmoid.locator("#depth-title")).to_have_text("Depth profile at step 7")
+    expect(sigmoid).to_have_url(re.compile("layer=20&step=7"))
+    expect(sigmoid.locator("#overview-depth-title")).to_have_text("Depth profile at step 7")
     sigmoid.keyboard.press("Escape")
     expect(drawer).to_have_count(0)
     expect(sigmoid).not_to_have_url(re.compile("layer="))
     sigmoid.get_by_role("button", name="Latest").click()
-    expect(sigmoid.locator("#depth-title")).to_have_text("Depth profile at step 11")
+    expect(sigmoid.locator("#overview-depth-title")).to_have_text("Depth profile at step 11")
 
 
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
@@ -185,11 +185,12 @@ def test_the_copied_code_is_the_code_shown(visit: Visit, server: str) -> None:
     """[10, 11, 17] A link opens the finding; its copy button copies what is shown, which is Python; an untried
     suggestion is called an estimate.
     """
-    page = visit.open(f"{server}?run=sigmoid&finding=F1", permissions=["clipboard-read", "clipboard-write"])
+    page = visit.open(f"{server}run/sigmoid?finding=F1", permissions=["clipboard-read", "clipboard-write"])
     drawer = page.get_by_role("dialog")
-    drawer.get_by_label("Copy code").first.click()
+    block = drawer.locator(".copied-block").first
+    block.get_by_role("button").click()
     copied = page.evaluate("() => navigator.clipboard.readText()")
-    assert copied.strip() == drawer.locator("code").first.inner_text().strip()
+    assert copied.strip() == block.locator("code").inner_text().strip()
     ast.parse(copied)
     expect(drawer.locator(".tag").first).to_have_text("estimate")
 
@@ -198,8 +199,8 @@ def test_the_map_shows_other_quantities(healthy: Page) -> None:
     """The metric select redraws the map: rows are parameters for parameters' quantities."""
     healthy.get_by_role("textbox", name="What the map shows").click()
     healthy.get_by_role("option", name="Update ratio of parameters").click()
-    expect(healthy.locator("#map-title")).to_contain_text("Update ratio of parameters")
-    expect(healthy.locator("#map .ytick, #map .y2tick").filter(has_text="0.weight")).to_have_count(1)
+    expect(healthy.locator("#overview-map-title")).to_contain_text("Update ratio of parameters")
+    expect(healthy.locator(".map-graph .ytick, .map-graph .y2tick").filter(has_text="0.weight")).to_have_count(1)
     expect(healthy).to_have_url(re.compile("metric=update-ratio"))
 
 
@@ -215,7 +216,7 @@ def test_no_button_offers_to_share(sigmoid: Page) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_use_it(visit: Visit, server: str, scheme: str) -> None:
     """[19] axe finds no violation of WCAG 2.1 A and AA, with the drawer closed and open."""
-    page = visit.open(f"{server}?run=nan", scheme=scheme)
+    page = visit.open(f"{server}run/nan", scheme=scheme)
     for state in ("closed", "open"):
         if state == "open":
             page.locator(".finding").first.click()
@@ -227,18 +228,18 @@ def test_everybody_can_use_it(visit: Visit, server: str, scheme: str) -> None:
 
 def test_hostile_names_are_text(visit: Visit, server: str) -> None:
     """[24] Names with markup, 300 characters or foreign letters are shown as they are; nothing runs."""
-    page = visit.open(f"{server}?run=hostile")
+    page = visit.open(f"{server}run/hostile")
     assert HOSTILE in tooltip(page, "&lt;img src=x onerror=alert(1)&gt;", 2)
     page.mouse.click(*place(page, "&lt;img src=x onerror=alert(1)&gt;", 2))
     drawer = page.get_by_role("dialog")
     expect(drawer.get_by_role("heading").first).to_have_text(f"{HOSTILE} · step 2")
     assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    assert page.locator("#map img, #map b, #depth b").count() == 0
+    assert page.locator(".map-graph img, .map-graph b, #overview-depth b").count() == 0
 
 
 def test_no_width_needs_sideways_scrolling(visit: Visit, server: str) -> None:
     """[22] From 800 to 2560 pixels nothing sticks out and the header does not cover the verdict."""
-    page = visit.open(f"{server}?run=sigmoid", viewport={"width": 800, "height": 1000})
+    page = visit.open(f"{server}run/sigmoid", viewport={"width": 800, "height": 1000})
     for width in (800, 1024, 2560):
         page.set_viewport_size({"width": width, "height": 1000})
         assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
@@ -250,13 +251,13 @@ def test_no_width_needs_sideways_scrolling(visit: Visit, server: str) -> None:
 
 def test_the_theme_follows_the_system_and_then_the_choice(visit: Visit, server: str) -> None:
     """[18] The first visit is as dark as the system; what the button chooses is kept after a reload."""
-    page = visit.open(f"{server}?run=nan", scheme="dark")
+    page = visit.open(f"{server}run/nan", scheme="dark")
     assert near(colour(page, "0", 14), DARK.non_finite)
     page.get_by_label("Switch between light and dark").click()
     expect(page.locator("html")).to_have_attribute("data-mantine-color-scheme", "light")
-    page.wait_for_function("() => document.querySelector('#map .js-plotly-plot').layout.font.color === '#1B2430'")
+    page.wait_for_function("() => document.querySelector('.map-graph .js-plotly-plot').layout.font.color === '#1B2430'")
     page.reload()
-    page.wait_for_selector("#map .heatmaplayer image")
+    page.wait_for_selector(".map-graph .heatmaplayer image")
     expect(page.locator("html")).to_have_attribute("data-mantine-color-scheme", "light")
     assert near(colour(page, "0", 14), LIGHT.non_finite)
 

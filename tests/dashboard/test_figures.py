@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradscope.dashboard.figures.depth import depth_data, draw_depth, latest, nearest
-from gradscope.dashboard.figures.loss import decade_range, downsample, draw_onsets, loss_data, loss_range, onsets
+from gradscope.dashboard.figures.loss import decade_range, downsample, draw_onsets, loss_data, loss_scale, onsets
 from gradscope.dashboard.figures.map import MEASURED, NON_FINITE, NOT_RECORDED, ZERO, draw_map, map_data, marked_rows
 from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import frame, graph_config, redrawn, short, typed
@@ -158,11 +158,19 @@ def test_labels_that_would_overlap_are_joined() -> None:
 
 def test_a_flat_loss_looks_flat() -> None:
     """A wobble of a percent fills a small part of the axis; a fall fills it all; nothing has no range."""
-    low, high = loss_range(np.array([2.29, 2.31])) or [0, 0]
+    low, high = loss_scale(np.array([2.29, 2.31]))["range"]
     assert 0.02 / (high - low) < 0.1
-    low, high = loss_range(np.array([2.3, 0.1])) or [0, 0]
-    assert 2.2 / (high - low) > 0.9
-    assert loss_range(np.array([np.nan])) is None
+    low, high = loss_scale(np.array([2.3, 0.3]))["range"]
+    assert 2.0 / (high - low) > 0.9
+    assert loss_scale(np.array([np.nan])) == {}
+
+
+def test_a_loss_that_falls_by_decades_is_drawn_in_decades() -> None:
+    """Its end would be a line at 0; one that touches 0 has no decades."""
+    scale = loss_scale(np.array([2.0, np.nan, 2e-6]))
+    assert scale["type"] == "log"
+    assert scale["range"][0] < np.log10(2e-6) < np.log10(2.0) < scale["range"][1]
+    assert "type" not in loss_scale(np.array([2.0, 0.0]))
 
 
 def test_a_log_axis_spans_at_least_a_decade() -> None:

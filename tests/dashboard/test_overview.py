@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from dash import Patch
 from dash.exceptions import PreventUpdate
 
 from gradscope.dashboard import ids
+from gradscope.dashboard.address import Address
 from gradscope.dashboard.app import assets_folder, create_app
-from gradscope.dashboard.figures.trial_curves import draw_trial_curves, trial_curves_data
-from gradscope.dashboard.pages.overview_callbacks import clicked_cell, drawer_content, move, open_address, refresh, tick
-from gradscope.dashboard.pages.overview_wiring import DRAWN
+from gradscope.dashboard.figures.map import map_data
+from gradscope.dashboard.figures.map_marks import reorder
+from gradscope.dashboard.figures.metrics import METRICS
+from gradscope.dashboard.live import View, refresh
+from gradscope.dashboard.pages.overview import PAGE, drawer_content, moved
+from gradscope.dashboard.pages.overview_layout import ID
 from gradscope.dashboard.parts.chip import chip_text
-from gradscope.dashboard.parts.finding_drawer import find, finding_body
+from gradscope.dashboard.parts.finding_drawer import find
 from gradscope.dashboard.parts.findings import checks, finding_cards
 from gradscope.dashboard.parts.layer_drawer import layer_numbers
 from gradscope.dashboard.parts.numbers import cards
-from gradscope.dashboard.parts.tag import effect_tag
+from gradscope.dashboard.parts.search import results, search
 from gradscope.dashboard.parts.verdict import headline, next_step, tab_title
 from gradscope.dashboard.runs import Runs, Snapshot
-from gradscope.dashboard.view import View, parse_view
+from gradscope.dashboard.shell_wiring import tick
 from gradscope.dashboard.wording import checks_summary, duration, layer_label, percent, when, where
 from gradscope.records import Cause, Check, Diagnosis, Evidence, Finding, NotObserved, Site, Suggestion
 from gradscope.reports.numbers import Count, HeadlineNumbers, Latest
@@ -68,49 +72,85 @@ def words(part: Any) -> str:
     return json.dumps(part, default=lambda item: item.to_plotly_json(), ensure_ascii=False)
 
 
-def test_an_address_is_understood_and_nonsense_ignored(runs: Runs) -> None:
-    """Run, metric, step and drawer come from the query; what is unknown falls back to the defaults."""
-    view = parse_view("?run=run&metric=update-ratio&step=3&finding=F1")
-    assert view == View("run", "update-ratio", 3, "F1", None)
-    assert parse_view("?metric=nonsense&step=-1&x=%00") == View()
-    assert parse_view(None) == View()
-    assert open_address(runs, "?run=run&layer=a")[0] == "run"
-    assert open_address(runs, "?run=../etc")[0] in runs.names()
+def page_of(runs: Runs, address: Address, shown: dict[str, Any] | None = None, held: bool = False) -> dict[str, Any]:
+    """What the overview draws."""
+    return refresh(PAGE, runs, address, "light", shown, held)
+
+
+RUN = Address("overview", "run")
 
 
 def test_refresh_draws_what_is_not_drawn(runs: Runs) -> None:
     """First everything, then nothing, then only what changed."""
-    version = {"run": "run", "version": "1"}
-    first = refresh(runs, version, "backward-gain", None, "light", None)
-    assert set(first) <= set(DRAWN)
+    first = page_of(runs, RUN)
+    assert set(first) <= {*PAGE.outputs, "problem", "content", "shown"}
     assert {"status", "map", "depth", "numbers", "findings"} <= set(first)
-    with pytest.raises(PreventUpdate):
-        refresh(runs, version, "backward-gain", None, "light", first["shown"])
-    moved = refresh(runs, version, "backward-gain", {"run": "run", "step": 2}, "light", first["shown"])
-    assert set(moved) == {"depth", "depth_title", "shown", "interval"}
-    other = refresh(runs, version, "gradient-norm", None, "light", first["shown"])
+    nothing = {"problem", "content", "shown"}
+    assert set(page_of(runs, RUN, first["shown"])) == nothing
+    moved_ = page_of(runs, RUN.at(step=2), first["shown"])
+    assert {"depth", "depth_title", "slider"} <= set(moved_)
+    assert not {"status", "drawer"} & set(moved_)
+    other = page_of(runs, RUN.at(metric="gradient-norm"), first["shown"])
     assert "map" in other
     assert "depth" not in other
 
 
-def test_refresh_keeps_the_zoom_and_the_silence(runs: Runs) -> None:
+def test_refresh_keeps_the_zoom_and_the_silence(runs: Runs, save_run: SaveRun) -> None:
     """A grown run patches the map, and its unchanged verdict is not written, so not announced, again."""
-    first = refresh(runs, {"run": "run", "version": "1"}, "backward-gain", None, "light", None)
-    second = refresh(runs, {"run": "run", "version": "2"}, "backward-gain", None, "light", first["shown"])
+    first = page_of(runs, RUN)
+    shutil.rmtree(Path(runs.location) / "run")
+    save_run(by_hand({"a": 1e-9, "b": 0.5, "c": 1.0}, loss=2.3, steps=9), "run")
+    second = page_of(Runs(runs.location), RUN, first["shown"])
     assert isinstance(second["map"], Patch)
     assert "status" not in second
-    other = refresh(runs, {"run": "late", "version": "2"}, "backward-gain", None, "light", second["shown"])
+    other = page_of(runs, RUN.at(run="late"), second["shown"])
     assert isinstance(other["map"], dict)
 
 
+def test_a_window_of_steps_and_an_open_finding_move_the_map(runs: Runs) -> None:
+    """[12, 17] The range of the address is shown; a finding shows its onset and dims other layers; closing restores."""
+    first = page_of(runs, RUN.at(first=2, last=5))
+    assert first["map"]["layout"]["xaxis"]["range"] == [1.5, 5.5]
+    opened = page_of(runs, RUN.at(first=2, last=5, finding="F1"))
+    assert opened["map"]["layout"]["xaxis"]["range"][0] == -0.5
+    assert any(shape.get("opacity") == 0.62 for shape in opened["map"]["layout"]["shapes"])
+    closed = page_of(runs, RUN.at(first=2, last=5), opened["shown"])
+    said = words(closed["map"])
+    assert "[1.5, 5.5]" in said
+    assert closed["drawer"] == []
+
+
+def test_rows_are_in_the_order_that_was_asked_for(runs: Runs) -> None:
+    """By depth, by severity of what is found there, by onset."""
+    data = map_data(runs.get("run").signals, METRICS["backward-gain"])
+    findings = (
+        dataclasses.replace(FINDING, severity="note", layers=("c",), first_step=1),
+        dataclasses.replace(FINDING, layers=("b",), first_step=3),
+    )
+    assert reorder(data, "depth", findings).rows == ("a", "b", "c")
+    assert reorder(data, "severity", findings).rows == ("b", "c", "a")
+    assert reorder(data, "onset", findings).rows == ("c", "b", "a")
+
+
+def test_a_paused_page_stands_still(runs: Runs, save_run: SaveRun) -> None:
+    """[14] What only grew is left as it is; a choice is still obeyed."""
+    first = page_of(runs, RUN)
+    shutil.rmtree(Path(runs.location) / "run")
+    save_run(by_hand({"a": 1e-9, "b": 0.5, "c": 1.0}, loss=2.3, steps=9), "run")
+    grown = Runs(runs.location)
+    assert "map" not in page_of(grown, RUN, first["shown"], held=True)
+    assert "map" in page_of(grown, RUN.at(metric="update-ratio"), first["shown"], held=True)
+    assert "map" in page_of(grown, RUN, first["shown"])
+
+
 def test_a_run_that_cannot_be_read_is_said(runs: Runs) -> None:
-    """A damaged run gives a headline, the reason and a next step, and hides the charts."""
+    """[25] A damaged or missing run gives a headline, the reason and a next step, and hides the page."""
     (Path(runs.location) / "run" / "run.json").write_text("{oops")
-    said = refresh(runs, {"run": "run", "version": "1"}, "backward-gain", None, "light", None)
-    assert "This run cannot be read" in words(said["status"])
-    assert "is damaged" in words(said["problem"])
-    assert "Choose another run" in words(said["problem"])
+    said = page_of(runs, RUN)
+    for text in ("This run cannot be read", "is damaged", "Choose another run"):
+        assert text in words(said["problem"])
     assert said["content"] == {"display": "none"}
+    assert "no run named" in words(page_of(runs, RUN.at(run="../etc"))["problem"])
 
 
 def test_a_fault_of_ours_is_no_traceback(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,101 +160,66 @@ def test_a_fault_of_ours_is_no_traceback(runs: Runs, monkeypatch: pytest.MonkeyP
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(runs, "get", fail)
-    said = refresh(runs, {"run": "run", "version": "1"}, "backward-gain", None, "light", None)
-    assert "This is a fault of GradScope" in words(said["problem"])
+    assert "This is a fault of GradScope" in words(page_of(runs, RUN)["problem"])
+
+
+def test_another_pages_address_draws_nothing(runs: Runs) -> None:
+    """While a page makes room for another it stays as it is."""
+    with pytest.raises(PreventUpdate):
+        page_of(runs, Address("checks", "run"))
 
 
 def test_the_clock_tells_new_from_known_and_stops_at_the_end(runs: Runs) -> None:
-    """A new version is handed on, a known one is not; the clock of an ended run stops."""
-    version, text, state, goes_on = tick(runs, "run", False, None)
-    assert version["run"] == "run"
-    assert (text, state) == ("✓ ended · 8 steps", "chip chip-ended")
-    assert goes_on == -1
-    again = tick(runs, "run", False, version)
-    assert again[0] is not version
+    """A new version is handed on, a known one is not; the clock of an ended run stops; the tab says the verdict."""
+    version, text, state, goes_on, tab, *_ = tick(runs, PAGE, RUN, False, None)
+    assert version["of"] == "/run/run"
+    assert (text, state, goes_on) == ("✓ ended · 8 steps", "chip chip-ended", -1)
+    assert tab == {"title": "▲ Unhealthy · gradscope", "shape": "▲", "tone": "error"}
+    again = tick(runs, PAGE, RUN, False, version)
     assert not isinstance(again[0], dict)
     assert again[3] == 0
 
 
+def test_a_paused_chip_says_how_far_it_is_behind(save_run: SaveRun) -> None:
+    """[14] The step that is shown, and how many were taken since."""
+    run = by_hand({"a": 1.0}, loss=2.0, steps=9)
+    folder = save_run(dataclasses.replace(run, info=dataclasses.replace(run.info, state="recording")), "live")
+    known = {"of": "/run/live", "version": ["old"], "step": 5}
+    answer = tick(Runs(folder), PAGE, Address("overview", "live"), True, known)
+    assert answer[1] == "‖ paused at step 5 · 3 newer"
+    assert not isinstance(answer[0], dict)
+
+
 def test_steps_are_walked_one_by_one_and_followed(runs: Runs) -> None:
-    """Earlier, later, the slider and a click choose a step; Latest follows; another run forgets the choice."""
+    """Earlier, later and the slider choose a step; Latest follows; a slider that only follows asks for nothing."""
     snapshot = runs.get("run")
-    here, last, chosen = move(snapshot, None, None, None, None, 0)
-    assert (here, last, chosen) == (7, 7, {"run": "run", "step": None})
-    assert move(snapshot, ids.EARLIER, chosen, 7, None, 0)[2]["step"] == 6
-    assert move(snapshot, ids.CELL, chosen, 7, None, 3)[:1] == (3,)
-    assert move(snapshot, ids.SLIDER, chosen, 2, None, 0)[2]["step"] == 2
-    assert move(snapshot, ids.LATEST, {"run": "run", "step": 2}, 2, None, 0)[2]["step"] is None
-    assert move(snapshot, ids.LATER, chosen, 7, None, 0)[0] == 7
-    assert move(snapshot, None, {"run": "late", "step": 1}, 1, 1, 0)[2]["step"] is None
-    assert move(snapshot, None, None, None, 4, 0)[2]["step"] == 4
-
-
-def test_a_click_names_its_cell() -> None:
-    """The layer's name is text again; a click on the loss names none."""
-    assert clicked_cell({"points": [{"x": 3, "y": "&lt;b&gt;"}]}) == ("<b>", 3)
-    assert clicked_cell({"points": [{"x": 3, "y": "a … b"}]}) == ("a", 3)
-    assert clicked_cell({"points": [{"x": 3.0, "y": 2.3}]}) == (None, 3)
-    assert clicked_cell(None) == (None, 0)
+    assert moved(snapshot, ID["earlier"], 7, None) == 6
+    assert moved(snapshot, ID["slider"], 2, None) == 2
+    assert moved(snapshot, ID["later"], 6, 6) is None
+    assert moved(snapshot, ID["later"], 7, None) is None
+    assert moved(snapshot, ID["latest"], 2, 2) is None
+    assert moved(snapshot, ID["slider"], 2, 2) == 2
 
 
 def test_the_drawer_says_what_is_gone(runs: Runs) -> None:
     """A link to a finding or layer that is not there gets an answer, not an empty drawer."""
     snapshot = runs.get("run")
-    assert "no finding F99" in words(drawer_content(snapshot, {"finding": "F99"}, None)[1])
-    assert "no layer 'z'" in words(drawer_content(snapshot, {"layer": "z"}, None)[1])
+    gone = View(runs, RUN.at(finding="F99"), (snapshot,), ("1",), "light", {})
+    assert "no finding F99" in words(drawer_content(gone)[1])
+    assert "no layer 'z'" in words(drawer_content(dataclasses.replace(gone, address=RUN.at(layer="z")))[1])
     assert find(SICK, "F1") is FINDING
     assert [find(SICK, name) for name in ("F0", "F2", "x", "F-1")] == [None] * 4
 
 
-def test_a_findings_drawer_holds_all_of_it() -> None:
-    """When, where, evidence against threshold, causes with confidence, the code, and what was not observed."""
-    said = words(finding_body(FINDING, SICK, 7))
-    for text in ("Since step 3, still on", "gain", "10,000", "1e3", "0.1 … 20", "Init too large", "80 %", "clip()"):
-        assert text in said
-    assert "train.py:8" in said
-    assert "inside a compiled region" in said
-
-
-def test_only_a_trial_makes_a_suggestion_measured() -> None:
-    """Without a record of a trial it is an estimate."""
-    assert effect_tag(SUGGESTION).children == "estimate"
-    assert effect_tag(dataclasses.replace(SUGGESTION, needs_edit="own code")).children == "○ not tried: needs your edit"
-    assert effect_tag(dataclasses.replace(SUGGESTION, trial={"p": 0.03})).children == "✓ measured on this training"
-
-
-def test_the_drawer_says_what_a_trial_measured_and_what_failed() -> None:
-    """The outcome's sentence, its numbers and the command that measures them again; a failure is said as one."""
-    trial = {
-        "effect": "helped",
-        "outcome": "gone in 5 of 5",
-        "gone": 5,
-        "loss": 0.41,
-        "p_random": None,
-        "command": "x y",
-    }
-    helped = dataclasses.replace(SUGGESTION, trial=trial)
-    said = words(finding_body(dataclasses.replace(FINDING, suggestions=(helped,)), SICK, 7))
-    for text in ("✓ measured on this training", "gone in 5 of 5", "Loss with it", "0.410", "Measure again: ", "x y"):
-        assert text in said
-    failed = dataclasses.replace(SUGGESTION, trial={**trial, "effect": "failed"})
-    assert effect_tag(failed).children == "✗ tried, did not help"
-    said = words(finding_body(dataclasses.replace(FINDING, suggestions=(failed,)), SICK, 7))
-    assert "Tried, did not help: " in said
-    assert "Solid: with it" not in said
-
-
-def test_a_trials_curves_are_drawn_beside_their_controls() -> None:
-    """In decades where all losses are positive; a gap where one is not finite; the cure on top; nothing without any."""
-    kept = {"batch-norm": [10.0, 1.0], "no change": [10.0, 100.0, None], "random change": [1000.0, 10.0]}
-    curves = trial_curves_data({"curves": kept})
-    assert [curve.name for curve in curves] == ["no change", "random change", "batch-norm"]
-    np.testing.assert_equal([curve.values.tolist() for curve in curves], [[1, 2, float("nan")], [3, 1], [1, 0]])
-    assert [bool(curve.dashes) for curve in curves] == [True, True, False]
-    assert (draw_trial_curves(curves) or "").startswith("data:image/svg+xml;base64,")
-    assert draw_trial_curves(trial_curves_data({"p": 0.03})) is None
-    raw = trial_curves_data({"curves": {"no change": [-1.0, 1.0]}})
-    np.testing.assert_equal(raw[0].values, [-1.0, 1.0])
+def test_search_finds_findings_layers_and_steps(runs: Runs) -> None:
+    """By number or words, by part of a name or kind, by step; nothing is said as nothing."""
+    snapshot = runs.get("run")
+    assert search(snapshot, "f1")[0].address == RUN.at(finding="F1")
+    assert [hit.address.layer for hit in search(snapshot, "b") if hit.kind == "layer"] == ["b"]
+    assert search(snapshot, "step 3")[0].address == RUN.at(step=3)
+    assert search(snapshot, "99999") == ()
+    assert "Nothing is called" in words(results((), "zzz"))
+    assert {hit.kind for hit in search(snapshot, "")} == {"finding"}
 
 
 def test_a_layers_numbers_are_those_of_its_step() -> None:
@@ -246,20 +251,20 @@ def test_the_verdict_is_a_shape_a_word_and_a_sentence() -> None:
     """The tab, the headline and the next step."""
     assert tab_title(SICK) == "▲ Broken · gradscope"
     assert "Training is broken" in words(headline(SICK))
-    assert "Clip the gradient" in words(next_step(SICK))
-    assert next_step(Diagnosis("healthy", "Fine.")) == []
+    assert "Clip the gradient" in words(next_step(SICK, RUN))
+    assert next_step(Diagnosis("healthy", "Fine."), RUN) == []
 
 
 def test_findings_and_checks_say_what_they_are() -> None:
     """Cards carry number, step and fix; passed checks and blind spots are counted."""
     signals = Signals(by_hand({"a": 1.0, "b": 1e4}))
-    said = words(finding_cards(SICK, signals, 7))
+    said = words(finding_cards(SICK, signals, 7, RUN))
     for text in ("Error", "F1", "since step 3, still on", "b and 1 more", "Clip the gradient", "estimate"):
         assert text in said
     said = words(checks(SICK))
     assert "1 check passed · 1 waiting for more data" in said
     assert "1 thing not observed" in said
-    assert "Nothing found" in words(finding_cards(Diagnosis("healthy", "Fine."), signals, 7))
+    assert "Nothing found" in words(finding_cards(Diagnosis("healthy", "Fine."), signals, 7, RUN))
 
 
 @pytest.mark.parametrize(
@@ -301,6 +306,6 @@ def test_the_assets_are_there(save_run: SaveRun) -> None:
     """The folder is found from the checkout, and the page names its icon."""
     folder = assets_folder()
     assert {"gradscope.css", "gradscope.js", "favicon.svg"} <= {path.name for path in folder.iterdir()}
-    page = create_app(Path(save_run())).server.test_client().get("/", headers={"Host": "127.0.0.1"}).text
+    page = create_app(Path(save_run())).server.test_client().get("/run/run", headers={"Host": "127.0.0.1"}).text
     assert "/assets/favicon.svg" in page
     assert '<html lang="en">' in page

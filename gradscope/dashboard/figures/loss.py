@@ -13,6 +13,7 @@ from gradscope.dashboard.theme import Theme
 from gradscope.records import SEVERITIES, Finding, Run, Severity
 
 MOST_POINTS = 1000
+_DECADES_FROM = 10.0  # largest over smallest loss
 
 Line = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps, values
 
@@ -68,15 +69,27 @@ def downsample(steps: NDArray[Any], values: NDArray[Any], most: int = MOST_POINT
     return steps[picked], values[picked]
 
 
-def loss_range(values: NDArray[np.float64]) -> list[float] | None:
-    """The loss axis: wide enough that a wobble of a few percent reads as the flat line that it is."""
+def loss_scale(values: NDArray[np.float64]) -> Figure:
+    """The loss axis: wide enough that a wobble of a few percent reads as the flat line that it is.
+
+    A loss that falls by more than a decade and is never 0 is drawn in decades, else its end would be a line at 0.
+    """
     known = values[np.isfinite(values)]
     if not len(known):
-        return None
+        return {}
     low, high = float(known.min()), float(known.max())
+    if low > 0 and high / low > _DECADES_FROM:
+        bottom, top = np.log10(low), np.log10(high)
+        return {
+            "type": "log",
+            "range": [bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom)],
+            "tickmode": "linear",
+            "dtick": max(1, round((top - bottom) / 3)),
+            "exponentformat": "power",
+        }
     missing = max(0.0, 0.2 * max(abs(low), abs(high)) - (high - low)) or (0.0 if high > low else 1.0)
     margin = missing / 2 + 0.05 * (high - low)
-    return [low - margin, high + margin]
+    return {"range": [low - margin, high + margin], "nticks": 4}
 
 
 def decade_range(values: NDArray[np.float64]) -> list[int]:

@@ -8,20 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.dashboard.figures.loss import LossData, Onset, decade_range, draw_onsets, loss_range, loss_traces
-from gradscope.dashboard.figures.metrics import METRICS, Mask, Matrix, Metric
+from gradscope.dashboard.figures.cells import MEASURED as MEASURED
+from gradscope.dashboard.figures.cells import NON_FINITE as NON_FINITE
+from gradscope.dashboard.figures.cells import NOT_RECORDED as NOT_RECORDED
+from gradscope.dashboard.figures.cells import ZERO as ZERO
+from gradscope.dashboard.figures.cells import fold, turned
+from gradscope.dashboard.figures.loss import LossData, Onset, decade_range, draw_onsets, loss_scale, loss_traces
+from gradscope.dashboard.figures.metrics import METRICS, Metric
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short, typed
+from gradscope.dashboard.history import all_cells, recorded_steps
 from gradscope.dashboard.theme import Theme
 from gradscope.dashboard.wording import layer_label
 from gradscope.records import Finding
 from gradscope.signals import Signals
 
-MOST_CELLS = 150_000  # exact float32 values up to here: 0.8 MB as base64
+MOST_CELLS = 90_000  # exact float32 values up to here, those of the traces for states included: 0.5 MB as base64
 MOST_COLUMNS = 1000
 MOST_ROWS = 600  # a screen has no more
-
-# states of a cell
-MEASURED, NOT_RECORDED, ZERO, NON_FINITE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -52,26 +55,52 @@ class MapData:
 
 def map_data(signals: Signals, metric: Metric) -> MapData:
     """The map of one metric over all steps of the run."""
-    sites = metric.rows(signals)
-    values = metric.values(signals)[sites]
-    cells, states = _classify(values, metric.non_finite(signals)[sites])
+    data = _of_size(signals, metric, MOST_CELLS)
+    size = _size(data)
+    return data if size <= MOST_CELLS else _of_size(signals, metric, MOST_CELLS * MOST_CELLS // size)
+
+
+def _size(data: MapData) -> int:
+    """Cells that are sent: the values, and for each other state the part of the map where it is."""
+    size = int(data.states.size)
+    for state in (NOT_RECORDED, ZERO, NON_FINITE):
+        rows, columns = box(data.states == state)
+        size += (rows.stop - rows.start) * (columns.stop - columns.start)
+    return size
+
+
+def box(here: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The smallest part of the map that holds all these cells: its rows and columns, two of them where there are two,
+    for plotly takes a column's width from its neighbour's place.
+    """
+    rows, columns = (np.flatnonzero(here.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    first, last = int(columns[0]), int(columns[-1])
+    first = max(0, first - (first == last))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(first, max(last + 1, min(first + 2, here.shape[1])))
+
+
+def _of_size(signals: Signals, metric: Metric, most: int) -> MapData:
+    """The map in at most so many cells, more where there are more rows."""
+    sites, recorded = metric.rows(signals), recorded_steps(signals)
     names = [signals.sites[site].name for site in sites]
     kinds = [layer_label(signals.sites[site]) for site in sites]
     per_row = -(-len(sites) // MOST_ROWS) or 1
-    cells, states = _fold(cells.T, states.T, np.arange(len(names)) // per_row, metric.centre)
-    cells, states = cells.T, states.T
+    cells = turned(all_cells(signals, metric, sites))
+    cells = turned(fold(cells, np.arange(len(names)) // per_row, metric.centre))
     rows, labels = _shared(names, per_row), _shared(kinds, per_row)
-    steps, per_column = _columns(signals, len(rows))
+    steps, per_column = _columns(signals, recorded, max(1, min(MOST_COLUMNS, most // max(1, len(rows)))))
     if not len(steps):
-        return MapData(metric.id, rows, labels, steps, 1, True, cells.astype(np.float32), states)
-    cells, states = _fold(cells, states, (signals.steps - steps[0]) // per_column, metric.centre)
-    shown = _shown(signals.steps, steps, per_column)
-    every_step = bool((signals.steps[shown.clip(0)] >= steps).all() and (shown >= 0).all())
-    group = np.unique((signals.steps - steps[0]) // per_column, return_inverse=True)[1]
+        return MapData(metric.id, rows, labels, steps, 1, True, *cells)
+    cells = fold(cells, (recorded - steps[0]) // per_column, metric.centre)
+    shown = _shown(recorded, steps, per_column)
+    every_step = bool((recorded[shown.clip(0)] >= steps).all() and (shown >= 0).all())
+    group = np.unique((recorded - steps[0]) // per_column, return_inverse=True)[1]
     picked = np.where(shown < 0, -1, group[shown])
-    cells = np.where(picked < 0, np.nan, cells[:, picked])
-    states = np.where(picked < 0, NOT_RECORDED, states[:, picked]).astype(np.uint8)
-    return MapData(metric.id, rows, labels, steps, per_column, every_step, cells.astype(np.float32), states)
+    decades = np.where(picked < 0, np.float32(np.nan), cells.decades[:, picked])
+    states = np.where(picked < 0, NOT_RECORDED, cells.states[:, picked]).astype(np.uint8)
+    return MapData(metric.id, rows, labels, steps, per_column, every_step, decades, states)
 
 
 def _shared(names: list[str], per_row: int) -> tuple[str, ...]:
@@ -81,14 +110,13 @@ def _shared(names: list[str], per_row: int) -> tuple[str, ...]:
     return tuple(f"{names[i]} … {names[min(i + per_row, len(names)) - 1]}" for i in range(0, len(names), per_row))
 
 
-def _columns(signals: Signals, rows: int) -> tuple[NDArray[np.int64], int]:
+def _columns(signals: Signals, recorded: NDArray[np.int64], most: int) -> tuple[NDArray[np.int64], int]:
     """The first step of each column, and how many steps share one."""
-    if not len(signals.steps):
-        return signals.steps, 1
-    first, last = int(signals.steps[0]), int(signals.steps[-1])
+    if not len(recorded):
+        return recorded, 1
+    first, last = int(recorded[0]), int(recorded[-1])
     if len(signals.run.steps):
         last = max(last, int(signals.run.steps["step"][-1]))
-    most = max(1, min(MOST_COLUMNS, MOST_CELLS // max(1, rows)))
     per_column = -(-(last - first + 1) // most)
     return np.arange(first, last + 1, per_column), per_column
 
@@ -105,40 +133,6 @@ def _shown(recorded: NDArray[np.int64], columns: NDArray[np.int64], per_column: 
     usual = np.median(gaps[1:]) if len(gaps) > 1 else 1
     hold = 2 * np.maximum(gaps, usual)
     return np.where((last >= 0) & (distance < hold[last]), last, -1)
-
-
-def _classify(values: Matrix, broken: Mask) -> tuple[Matrix, NDArray[np.uint8]]:
-    states = np.full(values.shape, MEASURED, np.uint8)
-    states[~np.isfinite(values)] = NOT_RECORDED
-    states[values == 0] = ZERO
-    states[broken] = NON_FINITE
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cells = np.where(states == MEASURED, np.log10(np.where(values > 0, values, np.nan)), np.nan)
-    return cells, states
-
-
-def _fold(
-    cells: Matrix, states: NDArray[np.uint8], groups: NDArray[np.int64], centre: float
-) -> tuple[Matrix, NDArray[np.uint8]]:
-    """Joins neighbouring columns of one group: non-finite wins, then the value farthest from the centre, then zero.
-
-    Args:
-        cells: shape `[rows, columns]`.
-        states: shape `[rows, columns]`.
-        groups: ascending, shape `[columns]`.
-        centre: what is healthy.
-    """
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    if len(starts) == len(groups) or not cells.size:
-        return cells, states
-    farness = np.nan_to_num(np.abs(cells - centre), nan=-1.0)
-    ends = [*starts[1:], len(groups)]
-    farthest = np.array([start + farness[:, start:end].argmax(axis=1) for start, end in zip(starts, ends, strict=True)])
-    folded = np.take_along_axis(cells, farthest.T, axis=1)
-    state = np.full(folded.shape, NOT_RECORDED, np.uint8)
-    for stronger in (ZERO, MEASURED, NON_FINITE):
-        state[np.logical_or.reduceat(states == stronger, starts, axis=1)] = stronger
-    return np.where(state == MEASURED, folded, np.nan), state
 
 
 def cell_colours(metric: Metric, theme: Theme) -> dict[int, tuple[str, str]]:
@@ -212,8 +206,7 @@ def _axes(data: MapData, loss: LossData, marks: dict[str, str], theme: Theme) ->
             domain=[0.79, 1.0],
             fixedrange=True,
             title={"text": "loss", "standoff": 6},
-            nticks=4,
-            range=loss_range(loss.loss[1]),
+            **loss_scale(loss.loss[1]),
         ),
         "yaxis2": axis(
             theme,
@@ -312,15 +305,16 @@ def _states(data: MapData, metric: Metric, theme: Theme) -> list[dict[str, Any]]
         here = data.states == state
         if not here.any():
             continue
+        rows, columns = box(here)
         traces.append(
             {
                 "type": "heatmap",
                 "name": words,
                 "xaxis": "x",
                 "yaxis": "y2",
-                "x": typed(data.steps.astype(np.float64)),
-                "y": [plain(name) for name in data.rows],
-                "z": typed(np.where(here, 1.0, np.nan).astype(np.float32)),
+                "x": typed(data.steps[columns].astype(np.float64)),
+                "y": [plain(name) for name in data.rows[rows]],
+                "z": typed(np.where(here[rows, columns], 1.0, np.nan).astype(np.float32)),
                 "zmin": 0,
                 "zmax": 1,
                 "colorscale": [[0, colour], [1, colour]],

@@ -1,154 +1,236 @@
-"""The overview: the verdict, five numbers, the findings, the map and the depth profile of one run."""
+"""The overview: in three seconds what is wrong, in thirty what to do."""
 
 from __future__ import annotations
 
-import dash_mantine_components as dmc
-from dash import dcc, html
-from dash.development.base_component import Component
+import time
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
+from dash.exceptions import PreventUpdate
 
 from gradscope.dashboard import ids
-from gradscope.dashboard.figures.metrics import DEFAULT_METRIC, METRICS
-from gradscope.dashboard.figures.plotly import blank, graph_config
-from gradscope.dashboard.parts import verdict
-from gradscope.dashboard.parts.aria import aria
-from gradscope.dashboard.theme import LIGHT
-from gradscope.records import Diagnosis
+from gradscope.dashboard.address import parse
+from gradscope.dashboard.downloads import data_links
+from gradscope.dashboard.figures.depth import depth_data, draw_depth, latest, nearest
+from gradscope.dashboard.figures.lanes import lanes_data, with_lanes
+from gradscope.dashboard.figures.loss import loss_data, onsets
+from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data, marked_rows
+from gradscope.dashboard.figures.map_marks import mark, marks_only, reorder, window
+from gradscope.dashboard.figures.metrics import METRICS
+from gradscope.dashboard.figures.plotly import Figure, redrawn
+from gradscope.dashboard.live import Area, Outputs, Page, View
+from gradscope.dashboard.mutes import read_mutes
+from gradscope.dashboard.pages.overview_layout import ID, MAP_HEIGHT, layout
+from gradscope.dashboard.parts import finding_drawer, finding_list, findings, layer_drawer, numbers, verdict
+from gradscope.dashboard.parts.notice import no_step_yet
+from gradscope.dashboard.runs import Runs, Snapshot
+from gradscope.dashboard.theme import theme
+from gradscope.dashboard.wording import duration, step
+from gradscope.records import Finding
+
+_MOST_LANES = 4  # the timeline shows them all
+
+OUTPUTS = {
+    "status": Output(ID["status"], "children"),
+    "tone": Output(ID["verdict"], "className"),
+    "next": Output(ID["next"], "children"),
+    "empty": Output(ID["empty"], "children"),
+    "body": Output(ID["body"], "style"),
+    "numbers": Output(ID["numbers"], "children"),
+    "findings": Output(ID["findings"], "children"),
+    "list_controls": Output(ID["controls"], "children"),
+    "checks": Output(ID["checks"], "children"),
+    "metric": Output(ID["metric"], "value"),
+    "order": Output(ID["order"], "value"),
+    "map": Output(ID["map"], "figure"),
+    "map_title": Output(ID["map-title"], "children"),
+    "map_help": Output(ID["map-help"], "children"),
+    "map_legend": Output(ID["map-legend"], "children"),
+    "map_links": Output(ID["map-links"], "children"),
+    "depth_links": Output(ID["depth-links"], "children"),
+    "onsets": Output(ID["onsets"], "data-onsets"),
+    "depth": Output(ID["depth"], "figure"),
+    "depth_title": Output(ID["depth-title"], "children"),
+    "slider": Output(ID["slider"], "value"),
+    "slider_end": Output(ID["slider"], "max"),
+    "drawer_title": Output(ID["drawer"], "title"),
+    "drawer": Output(ID["drawer-body"], "children"),
+}
 
 
-def layout(diagnosis: Diagnosis | None) -> Component:
-    """The page before its first data: the verdict stands before plotly has loaded.
+def areas(view: View) -> dict[str, Area]:
+    """The overview's parts, and what each is drawn from."""
+    snapshot, address, versions = view.snapshot, view.address, list(view.versions)
+    diagnosis, chosen = snapshot.diagnosis, address.at(finding=None, layer=None)
+    always = {
+        "status": Area([diagnosis.verdict, diagnosis.headline], lambda: _status(snapshot)),  # announced once
+        "page": Area([versions, chosen.href], lambda: _page(view)),
+    }
+    if snapshot.is_empty:
+        return always
+    charted = [versions, address.metric, address.order, view.scheme]
+    marked = [address.finding, address.layer, address.step, address.first, address.last]
+    return {
+        **always,
+        "controls": Area([address.metric, address.order], lambda: {"metric": address.metric, "order": address.order}),
+        "marks": Area([snapshot.name, marked], lambda: {"map": marks_only(_map_figure(view))}),
+        "map": Area(charted, lambda: _map(view, marked)),
+        "map-view": Area([*charted[1:3], snapshot.name], dict),
+        "slider": Area([versions, address.step], lambda: _slider(snapshot, address.step)),
+        "depth": Area([versions, address.step, view.scheme], lambda: _depth(view)),
+        "drawer": Area(_drawer_source(view), lambda: _drawer(view)),
+    }
+
+
+def _status(snapshot: Snapshot) -> Outputs:
+    return {"status": verdict.headline(snapshot.diagnosis), "tone": verdict.verdict_tone(snapshot.diagnosis)}
+
+
+def _page(view: View) -> Outputs:
+    snapshot, signals = view.snapshot, view.snapshot.signals
+    recorded = int(signals.steps[-1]) if len(signals.steps) else None
+    muted = read_mutes(view.runs.folder(snapshot.name))
+    age = time.time() - view.runs.stamp(snapshot.name).written
+    return {
+        "next": verdict.next_step(snapshot.diagnosis, view.address),
+        "empty": no_step_yet(duration(age)) if snapshot.is_empty else [],
+        "body": {"display": "none"} if snapshot.is_empty else {},
+        "numbers": numbers.draw_cards(numbers.cards(snapshot.numbers, recorded), view.address),
+        "findings": findings.finding_cards(snapshot.diagnosis, signals, recorded, view.address, muted),
+        "list_controls": finding_list.controls(snapshot.diagnosis.findings, muted, view.address),
+        "checks": findings.checks(snapshot.diagnosis),
+        "onsets": " ".join(str(onset.step) for onset in onsets(snapshot.diagnosis.findings)),
+    }
+
+
+def _opened(view: View) -> Finding | None:
+    return finding_drawer.find(view.snapshot.diagnosis, view.address.finding or "")
+
+
+def _map_figure(view: View) -> Figure:
+    snapshot, address, colours = view.snapshot, view.address, theme(view.scheme)
+    found = snapshot.diagnosis.findings
+    data = reorder(map_data(snapshot.signals, METRICS[address.metric]), address.order, found)
+    figure = draw_map(data, loss_data(snapshot.run), onsets(found), marked_rows(data.rows, found), colours)
+    lanes = lanes_data(found, int(data.steps[-1]) if len(data.steps) else None)[:_MOST_LANES]
+    with_lanes(figure, lanes, colours, lambda number: address.at(finding=number, layer=None).href, MAP_HEIGHT)
+    opened = _opened(view)
+    shown = window(data, opened, address.first, address.last)
+    cell = (address.layer, address.step) if address.layer is not None and address.step is not None else None
+    return mark(figure, data, shown, opened.layers if opened else (), cell, colours)
+
+
+def _map(view: View, marked: list[Any]) -> Outputs:
+    address = view.address
+    metric, colours, figure = METRICS[address.metric], theme(view.scheme), _map_figure(view)
+    states = set(map_data(view.snapshot.signals, metric).states.ravel().tolist())
+    same = view.shows("map-view", [address.metric, address.order, view.snapshot.name])
+    unmoved = view.shows("marks", [view.snapshot.name, marked])
+    return {
+        "map": redrawn(figure) if same and unmoved else figure,
+        "map_title": [f"{metric.title} by layer and step ", html.Span(f"· {metric.symbol}", className="dimmed")],
+        "map_help": metric.help,
+        "map_links": data_links(address, "map"),
+        "map_legend": [
+            html.Span([html.Span(className="swatch", style={"background": colour}), words])
+            for state, (colour, words) in cell_colours(metric, colours).items()
+            if state in states
+        ],
+    }
+
+
+def _depth(view: View) -> Outputs:
+    data = depth_data(view.snapshot.signals, view.address.step)
+    title = "Depth profile" if data.step is None else f"Depth profile at step {step(data.step)}"
+    links = data_links(view.address.of_run(step=data.step), "depth")
+    return {"depth": draw_depth(data, theme(view.scheme)), "depth_title": title, "depth_links": links}
+
+
+def _slider(snapshot: Snapshot, at: int | None) -> Outputs:
+    steps = snapshot.signals.steps
+    here = latest(snapshot.signals) if at is None else nearest(steps, at)
+    return {"slider": here or 0, "slider_end": max(len(steps) - 1, 1)}
+
+
+def _drawer_source(view: View) -> object:
+    address = view.address
+    if address.finding is not None:
+        return finding_drawer.drawer_source(view)
+    return [view.snapshot.name, address.layer, address.step if address.layer else None]
+
+
+def _drawer(view: View) -> Outputs:
+    address = view.address
+    if address.finding is None and address.layer is None:
+        return {"drawer_title": "", "drawer": []}
+    title, body = drawer_content(view)
+    return {"drawer_title": title, "drawer": body}
+
+
+def drawer_content(view: View) -> tuple[Any, Any]:
+    """The drawer's title and content."""
+    snapshot, address = view.snapshot, view.address
+    if address.finding is not None:
+        return finding_drawer.drawer(view)
+    layer = layer_drawer.layer_numbers(snapshot.signals, address.layer or "", address.step)
+    if layer is None:
+        return "Not found", [html.P(f"This run has no layer {address.layer!r}.")]
+    return layer_drawer.layer_title(layer), layer_drawer.layer_body(layer, snapshot.diagnosis, address)
+
+
+def moved(snapshot: Snapshot, trigger: str | None, slider: int, at: int | None) -> int | None:
+    """The step that the stepper asks for; None: follow the latest.
 
     Args:
-        diagnosis: of the run that will be shown; None when it cannot be told yet.
+        snapshot: the run.
+        trigger: the component that asks.
+        slider: where the slider stands.
+        at: the step shown until now.
     """
-    stores = (ids.VERSION, ids.WISH, ids.STEP, ids.OPENED, ids.TITLE, ids.CELL)
-    said = verdict.sentence(diagnosis) if diagnosis else None
-    waiting = [html.P("Reading the run …", className="verdict-word"), html.H1("\u00a0", id=ids.HEADLINE)]
-    return html.Main(
-        [
-            *(dcc.Store(id=store) for store in stores),
-            dcc.Store(id=ids.SHOWN, data={"sentence": said}),
-            html.Section(
-                [
-                    html.Div(
-                        verdict.headline(diagnosis) if diagnosis else waiting,
-                        id=ids.STATUS,
-                        role="status",
-                        **aria(live="polite", atomic="true"),
-                    ),
-                    html.P([], id=ids.NEXT, className="next"),
-                ],
-                id=ids.VERDICT,
-                className=verdict.verdict_tone(diagnosis) if diagnosis else "verdict tone-note",
-                **aria(label="Verdict"),
-            ),
-            html.Div(id=ids.PROBLEM),
-            html.Div(
-                [
-                    html.Dl([], id=ids.NUMBERS, className="numbers"),
-                    html.Div([_findings(), html.Div([_map(), _depth()], className="figures")], className="columns"),
-                ],
-                id=ids.CONTENT,
-            ),
-            _drawer(),
-        ],
-        className="page",
+    steps, follow = snapshot.signals.steps, latest(snapshot.signals) or 0
+    here = follow if at is None else nearest(steps, at) or 0
+    target = {ID["slider"]: slider, ID["earlier"]: here - 1, ID["later"]: here + 1}.get(trigger or "", follow)
+    if trigger == ID["latest"]:
+        return None
+    target = max(0, min(target, len(steps) - 1))
+    if target == here:
+        return at
+    return None if target == follow else int(steps[target])
+
+
+def register(app: Dash, runs: Runs) -> None:
+    """Wires the stepper, the selects, the map and the drawer to the address."""
+
+    @app.callback(
+        Output(ID["went"], "data"),
+        Input(ID["slider"], "value"),
+        Input(ID["earlier"], "n_clicks"),
+        Input(ID["later"], "n_clicks"),
+        Input(ID["latest"], "n_clicks"),
+        State(ids.URL, "pathname"),
+        State(ids.URL, "search"),
+        prevent_initial_call=True,
     )
+    def _move(slider: int, _1: int, _2: int, _3: int, pathname: str, search: str) -> Any:
+        address = parse(pathname, search)
+        snapshot = runs.peek(address.run) if address.run else None
+        if snapshot is None or not len(snapshot.signals.steps):
+            raise PreventUpdate
+        target = moved(snapshot, ctx.triggered_id, slider, address.step)
+        return no_update if target == address.step else {"step": target}
+
+    opens = ClientsideFunction("gradscope", "is_drawer_open")  # in the browser: it closes it too
+    app.clientside_callback(opens, Output(ID["drawer"], "opened"), Input(ids.URL, "search"))  # type: ignore[no-untyped-call]
+    for function, component, value in (
+        ("go_to", ID["went"], "data"),
+        ("go_metric", ID["metric"], "value"),
+        ("go_order", ID["order"], "value"),
+        ("go_cell", ID["map"], "clickData"),
+        ("go_zoom", ID["map"], "relayoutData"),
+        ("close_drawer", ID["drawer"], "opened"),
+    ):
+        go = ClientsideFunction("gradscope", function)
+        app.clientside_callback(go, Input(component, value), prevent_initial_call=True)  # type: ignore[no-untyped-call]
 
 
-def _findings() -> Component:
-    return html.Section(
-        [
-            html.H2("Findings, most likely root cause first"),
-            html.Ol([], id=ids.FINDINGS, className="plain finding-list"),
-            html.Div([], id=ids.CHECKS, className="checks"),
-        ],
-        className="findings",
-        **aria(label="Findings"),
-    )
-
-
-def _map() -> Component:
-    choices = [{"value": metric.id, "label": metric.title} for metric in METRICS.values()]
-    return html.Section(
-        [
-            html.Div(
-                [
-                    html.H2("", id=ids.MAP_TITLE),
-                    dmc.Select(
-                        id=ids.METRIC,
-                        data=choices,
-                        value=DEFAULT_METRIC,
-                        allowDeselect=False,
-                        size="xs",
-                        w=230,
-                        **aria(label="What the map shows"),
-                    ),
-                ],
-                className="figure-head",
-            ),
-            _graph(ids.MAP, 480),
-            html.Div([], id=ids.MAP_LEGEND, className="legend"),
-            html.P("", id=ids.MAP_HELP, className="dimmed help"),
-        ],
-        className="card figure",
-        **aria(label="Map of layers and steps"),
-    )
-
-
-def _depth() -> Component:
-    return html.Section(
-        [
-            html.Div(
-                [
-                    html.H2("", id=ids.DEPTH_TITLE),
-                    html.Div(
-                        [
-                            html.Button(
-                                "◂", id=ids.EARLIER, className="button", n_clicks=0, **aria(label="Earlier step")
-                            ),
-                            dmc.Slider(
-                                id=ids.SLIDER,
-                                value=0,
-                                min=0,
-                                max=1,
-                                label=None,
-                                updatemode="drag",
-                                size="sm",
-                                className="slider",
-                                thumbLabel="Recorded step",
-                            ),
-                            html.Button("▸", id=ids.LATER, className="button", n_clicks=0, **aria(label="Later step")),
-                            html.Button("Latest", id=ids.LATEST, className="button", n_clicks=0),
-                        ],
-                        className="stepper",
-                    ),
-                ],
-                className="figure-head",
-            ),
-            _graph(ids.DEPTH, 260),
-        ],
-        className="card figure",
-        **aria(label="Depth profile"),
-    )
-
-
-def _graph(name: str, height: int) -> Component:
-    return dcc.Graph(
-        id=name, figure=blank(LIGHT), config=graph_config(), style={"height": height}, responsive=True, animate=False
-    )
-
-
-def _drawer() -> Component:
-    drawer: Component = dmc.Drawer(
-        html.Div([], id=ids.DRAWER_BODY),
-        id=ids.DRAWER,
-        opened=False,
-        position="right",
-        size=560,
-        title="",
-        transitionProps={"duration": 0},
-        overlayProps={"backgroundOpacity": 0.35},
-        closeButtonProps={"aria-label": "Close"},
-    )
-    return drawer
+PAGE = Page("overview", "Overview", OUTPUTS, layout, areas, register=register, shows_empty_runs=True)

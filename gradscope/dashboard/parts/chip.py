@@ -9,7 +9,9 @@ from gradscope.reports.words import count
 STALE_AFTER = 60.0  # seconds without a write
 
 
-def chip_text(info: RunInfo, newest_step: int | None, steps: int, age: float, paused: bool) -> tuple[str, str]:
+def chip_text(
+    info: RunInfo, newest_step: int | None, steps: int, age: float, paused: bool, newer: int = 0
+) -> tuple[str, str]:
     """The chip's text and its state: "live", "paused", "stale", "ended" or "stopped".
 
     Args:
@@ -18,13 +20,14 @@ def chip_text(info: RunInfo, newest_step: int | None, steps: int, age: float, pa
         steps: how many steps the run has.
         age: seconds since the run's files were last written.
         paused: whether the page stands still.
+        newer: how many steps were taken since.
     """
     if info.state == "ended":
         return f"✓ ended · {count(steps, 'step')}", "ended"
     if info.state == "stopped":
         return f"■ recording stopped at step {step(newest_step)}", "stopped"
     if paused:
-        return f"‖ paused at step {step(newest_step)}", "paused"
+        return f"‖ paused at step {step(newest_step)}{f' · {newer:,} newer' if newer > 0 else ''}", "paused"
     if age > STALE_AFTER:
         reached = "no step yet" if newest_step is None else f"step {step(newest_step)}"
         return f"○ nothing new for {duration(age)} · {reached}", "stale"

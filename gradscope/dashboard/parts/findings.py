@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dash import html
 
-from gradscope.dashboard import ids
+from gradscope.dashboard.address import Address
 from gradscope.dashboard.figures.sparkline import draw_sparkline, sparkline_data
+from gradscope.dashboard.mutes import Mute
 from gradscope.dashboard.parts.aria import aria
+from gradscope.dashboard.parts.finding_list import listed, nothing_listed
 from gradscope.dashboard.parts.tag import effect_tag, severity_tag
 from gradscope.dashboard.wording import CHECK_WORDS, checks_summary, layer_label, when, where
 from gradscope.records import Diagnosis, Finding
@@ -14,29 +16,52 @@ from gradscope.reports.words import count
 from gradscope.signals import Signals
 
 
-def finding_cards(diagnosis: Diagnosis, signals: Signals, newest_step: int | None) -> list[html.Li]:
-    """One button a finding; a sentence when there is none."""
+def finding_cards(
+    diagnosis: Diagnosis,
+    signals: Signals,
+    newest_step: int | None,
+    address: Address,
+    mutes: tuple[Mute, ...] = (),
+) -> list[html.Li]:
+    """One link a finding, sorted and filtered as the address asks; a sentence when there is none."""
     if not diagnosis.findings:
         waiting = diagnosis.verdict == "not-enough-data"
         text = "No finding yet: the checks below wait for more steps." if waiting else "Nothing found."
         return [html.Li(text, className="card nothing")]
+    shown = listed(diagnosis.findings, mutes, address)
+    if not shown.findings:
+        return [html.Li(nothing_listed(shown, address), className="card nothing")]
+    numbers = {finding.rule: f"F{place}" for place, finding in reversed(list(enumerate(diagnosis.findings, 1)))}
     return [
-        html.Li(_card(f"F{number}", finding, signals, newest_step), key=f"F{number}")
-        for number, finding in enumerate(diagnosis.findings, 1)
+        html.Li(
+            _card(number, finding, signals, newest_step, address, mute, numbers.get(finding.follows or "")), key=number
+        )
+        for number, finding, mute in shown.findings
     ]
 
 
-def _card(number: str, finding: Finding, signals: Signals, newest_step: int | None) -> html.Button:
+def _card(
+    number: str,
+    finding: Finding,
+    signals: Signals,
+    newest_step: int | None,
+    address: Address,
+    mute: Mute | None,
+    root: str | None,
+) -> html.A:
     line = sparkline_data(signals, finding)
     image = draw_sparkline(line)
     best = finding.suggestions[0] if finding.suggestions else None
-    return html.Button(
+    about = [
+        number,
+        when(finding, newest_step),
+        *([f"follows from {root}"] if root else []),
+        *(["muted"] if mute else []),
+    ]
+    return html.A(
         [
             html.Span(
-                [
-                    severity_tag(finding.severity),
-                    html.Span(f" · {number} · {when(finding, newest_step)}", className="dimmed"),
-                ],
+                [severity_tag(finding.severity), html.Span(f" · {' · '.join(about)}", className="dimmed")],
                 className="finding-head",
             ),
             html.Span(finding.message, className="finding-message"),
@@ -49,10 +74,9 @@ def _card(number: str, finding: Finding, signals: Signals, newest_step: int | No
             ),
             html.Span(["Fix: ", best.title, " ", effect_tag(best)], className="finding-fix") if best else None,
         ],
-        id=ids.opener(number, "card"),
-        className=f"card finding bar-{finding.severity}",
-        n_clicks=0,
-        type="button",
+        id=f"card-{number}",
+        href=address.at(finding=number, layer=None).href,
+        className=f"card finding bar-{finding.severity}{' finding-muted' if mute else ''}",
         **aria(haspopup="dialog"),
     )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from dash import html
 from dash.development.base_component import Component
 
-from gradscope.dashboard import ids
+from gradscope.dashboard.address import Address
 from gradscope.dashboard.figures.depth import latest, nearest
+from gradscope.dashboard.figures.siblings import siblings_data
+from gradscope.dashboard.parts.layer_rows import layer_rows
 from gradscope.dashboard.parts.tag import severity_tag
-from gradscope.dashboard.wording import decades, number, percent, step
+from gradscope.dashboard.wording import ABSENT, decades, number, percent, step
 from gradscope.records import Diagnosis
 from gradscope.reports.numbers import HEALTHY_GAIN
 from gradscope.signals import Signals
@@ -35,6 +38,7 @@ class LayerNumbers(NamedTuple):
     state: str  # one sentence
     numbers: tuple[tuple[str, str], ...]  # name, value
     parameters: tuple[ParameterNumbers, ...]
+    siblings: tuple[tuple[str, str], ...] = ()  # name of a number, its place among the layers of the same kind
 
 
 def layer_numbers(signals: Signals, path: str, at: int | None) -> LayerNumbers | None:
@@ -47,32 +51,40 @@ def layer_numbers(signals: Signals, path: str, at: int | None) -> LayerNumbers |
     if column is None:
         return LayerNumbers(place.name, place.label or place.kind, None, "Nothing was recorded yet.", (), ())
 
-    def read(matrix: object) -> float:
-        return float(matrix[site, column])  # type: ignore[index]
+    def read(quantity: str, field: str) -> float:
+        return float(signals.values(quantity, field)[site, column])
 
+    def per_entry(quantity: str, field: str) -> float:
+        count = read(quantity, "count")
+        return read(quantity, field) / count if count else math.nan
+
+    lowest, highest = read("activation", "minimum"), read("activation", "maximum")
     numbers = (
-        ("Backward gain", number(read(signals.unpooled_gain))),
+        ("Backward gain", number(float(signals.unpooled_gain[site, column]))),
         ("Own gain, decades", decades(float(signals.own_gain(site)[column]))),
-        ("Gradient norm at its output", number(read(signals.norm("activation_gradient")))),
-        ("Activation rms", number(read(signals.rms("activation")))),
-        ("Forward gain", number(read(signals.forward_gain))),
-        (
-            "Activation range",
-            f"{number(read(signals.values('activation', 'minimum')))} … "
-            f"{number(read(signals.values('activation', 'maximum')))}",
-        ),
-        ("Activation zeros", percent(read(signals.share("activation", "zeros")))),
-        ("Gradient zeros", percent(read(signals.share("activation_gradient", "zeros")))),
+        ("Gradient norm at its output", number(math.sqrt(read("activation_gradient", "sum_squares")))),
+        ("Activation rms", number(math.sqrt(per_entry("activation", "sum_squares")))),
+        ("Forward gain", number(float(signals.forward_gain[site, column]))),
+        ("Activation range", f"{number(lowest)} … {number(highest)}"),
+        ("Activation zeros", percent(per_entry("activation", "zeros"))),
+        ("Gradient zeros", percent(per_entry("activation_gradient", "zeros"))),
     )
-    shown = tuple((name, "not recorded" if value in ("NaN", "NaN … NaN") else value) for name, value in numbers)
+    shown = tuple((name, "not recorded" if value in ("NaN", "NaN … NaN", ABSENT) else value) for name, value in numbers)
     return LayerNumbers(
         place.name,
         place.label or place.kind,
         int(signals.steps[column]),
         _state(signals, site, column),
         shown,
-        tuple(_parameter(signals, parameter, column) for parameter in signals.parameters_of(site)),
+        tuple(parameter_numbers(signals, parameter, column) for parameter in signals.parameters_of(site)),
+        _siblings(signals, place.path, int(signals.steps[column])),
     )
+
+
+def _siblings(signals: Signals, path: str, at: int) -> tuple[tuple[str, str], ...]:
+    rows = layer_rows(signals, Diagnosis("healthy", ""), at).rows
+    row = next((row for row in rows if row.path == path), None)
+    return () if row is None else tuple((one.title, one.words) for one in siblings_data(rows, row))
 
 
 def _find(signals: Signals, path: str) -> int | None:
@@ -101,21 +113,28 @@ def _state(signals: Signals, site: int, column: int) -> str:
     return f"Within the healthy band, {low:g} … {high:g}."
 
 
-def _parameter(signals: Signals, site: int, column: int) -> ParameterNumbers:
-    def read(matrix: object) -> str:
-        value = float(matrix[site, column])  # type: ignore[index]
-        return "—" if value != value else number(value)
+def parameter_numbers(signals: Signals, site: int, column: int) -> ParameterNumbers:
+    """One parameter at one recorded step."""
 
-    def flagged(quantity: str, text: str) -> str:
-        return "NaN or Inf" if signals.non_finite(quantity)[site, column] else text
+    def read(quantity: str, field: str) -> float:
+        return float(signals.values(quantity, field)[site, column])
 
-    place = signals.sites[site]
+    def rms(quantity: str) -> float:
+        count = read(quantity, "count")
+        return math.sqrt(read(quantity, "sum_squares") / count) if count else math.nan
+
+    def said(quantity: str, value: float) -> str:
+        if read(quantity, "non_finite") > 0:
+            return "NaN or Inf"
+        return ABSENT if math.isnan(value) else number(value)
+
+    place, weight = signals.sites[site], rms("weight")
     return ParameterNumbers(
         place.path.rpartition(".")[2],
         "×".join(map(str, place.shape)) or "scalar",
-        flagged("gradient", read(signals.norm("gradient"))),
-        flagged("weight", read(signals.rms("weight"))),
-        flagged("update", read(signals.update_ratio)),
+        said("gradient", math.sqrt(read("gradient", "sum_squares"))),
+        said("weight", weight),
+        said("update", rms("update") / weight if weight > 0 else math.nan),
     )
 
 
@@ -126,12 +145,19 @@ def layer_title(data: LayerNumbers) -> Component:
     )
 
 
-def layer_body(data: LayerNumbers, diagnosis: Diagnosis) -> list[Component]:
+def layer_body(data: LayerNumbers, diagnosis: Diagnosis, address: Address) -> list[Component]:
     """The drawer's content."""
     rows = [html.Tr([html.Th(name, scope="row"), html.Td(value, className="value")]) for name, value in data.numbers]
     parts: list[Component] = [
         html.P(html.Span(data.label, className="mono dimmed")),
         html.P(data.state),
+        html.P(
+            html.A(
+                "Open in Layers: its histograms over the steps",
+                className="open-layer",
+                href=address.of_run("layers", layer=data.path, step=address.step).href,
+            )
+        ),
         html.Table(html.Tbody(rows), className="table"),
     ]
     if data.parameters:
@@ -145,13 +171,15 @@ def layer_body(data: LayerNumbers, diagnosis: Diagnosis) -> list[Component]:
             html.H3("Its parameters"),
             html.Div(html.Table([head, html.Tbody(body)], className="table"), className="table-frame"),
         ]
+    if data.siblings:
+        places = [html.Li([f"{name}: ", html.Span(words, className="dimmed")]) for name, words in data.siblings]
+        parts += [html.H3("Beside the layers of its kind"), html.Ul(places, className="plain")]
     about = [
         html.Li(
-            html.Button(
+            html.A(
                 [severity_tag(finding.severity), f" F{i} · {finding.message}"],
-                id=ids.opener(f"F{i}", "layer"),
+                href=address.at(finding=f"F{i}", layer=None).href,
                 className="link",
-                n_clicks=0,
             )
         )
         for i, finding in enumerate(diagnosis.findings, 1)

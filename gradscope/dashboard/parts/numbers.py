@@ -7,8 +7,12 @@ from typing import NamedTuple
 
 from dash import html
 
+from gradscope.dashboard.address import Address
+from gradscope.dashboard.figures.metrics import DEFAULT_METRIC
 from gradscope.dashboard.wording import number, percent, step
 from gradscope.reports.numbers import HeadlineNumbers, Latest
+
+_METRICS = {"Gradient norm": "gradient-norm"}  # that a card's number is about, where it is not the default
 
 
 class Card(NamedTuple):
@@ -62,12 +66,12 @@ def _latest(label: str, latest: Latest, missing: str) -> Card:
     )
 
 
-def draw_cards(shown: tuple[Card, ...]) -> list[html.Div]:
-    """The cards as a description list's items."""
+def draw_cards(shown: tuple[Card, ...], address: Address) -> list[html.Div]:
+    """The cards as a description list's items; those with a metric lead to its timeline."""
     return [
         html.Div(
             [
-                html.Dt(card.label),
+                html.Dt(html.A(card.label, href=_leads_to(card, address), className="whole")),
                 html.Dd(card.value, className=f"number tone-{card.tone}" if card.tone else "number"),
                 html.Dd(card.note, className="dimmed"),
             ],
@@ -75,3 +79,9 @@ def draw_cards(shown: tuple[Card, ...]) -> list[html.Div]:
         )
         for card in shown
     ]
+
+
+def _leads_to(card: Card, address: Address) -> str:
+    if card.label == "Recording overhead":
+        return address.of_run("about").href
+    return address.of_run("timeline", metric=_METRICS.get(card.label, DEFAULT_METRIC)).href

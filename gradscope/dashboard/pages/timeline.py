@@ -1,0 +1,156 @@
+"""The timeline: when did it begin, and what changed then?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import ClientsideFunction, Dash, Input, Output, html
+
+from gradscope.dashboard.address import Address
+from gradscope.dashboard.downloads import data_links
+from gradscope.dashboard.figures.map import cell_colours
+from gradscope.dashboard.figures.map_marks import mark, marks_only, window
+from gradscope.dashboard.figures.metrics import METRICS
+from gradscope.dashboard.figures.plotly import Figure, redrawn
+from gradscope.dashboard.figures.timeline import TimelineData, draw_timeline, timeline_data, timeline_height
+from gradscope.dashboard.live import Area, Outputs, Page, View
+from gradscope.dashboard.pages.timeline_changes import changes_card, suspects_card
+from gradscope.dashboard.pages.timeline_layout import ID, layout
+from gradscope.dashboard.pages.timeline_table import cell_words, numbers_table
+from gradscope.dashboard.runs import Runs, Snapshot
+from gradscope.dashboard.theme import Theme, theme
+
+OUTPUTS = {
+    "metric": Output(ID["metric"], "value"),
+    "order": Output(ID["order"], "value"),
+    "first": Output(ID["first"], "value"),
+    "last": Output(ID["last"], "value"),
+    "brush_first": Output(ID["brush-first"], "value"),
+    "brush_last": Output(ID["brush-last"], "value"),
+    "map": Output(ID["map"], "figure"),
+    "map_style": Output(ID["map"], "style"),
+    "map_title": Output(ID["map-title"], "children"),
+    "map_help": Output(ID["map-help"], "children"),
+    "map_legend": Output(ID["map-legend"], "children"),
+    "onsets": Output(ID["onsets"], "data-onsets"),
+    "cell": Output(ID["cell"], "children"),
+    "links": Output(ID["links"], "children"),
+    "changes": Output(ID["changes"], "children"),
+    "suspects": Output(ID["suspects"], "children"),
+    "table": Output(ID["table"], "children"),
+}
+
+
+def areas(view: View) -> dict[str, Area]:
+    """The timeline's parts, and what each is drawn from."""
+    snapshot, address, versions = view.snapshot, view.address, list(view.versions)
+    chosen = [address.metric, address.order]
+    marked = [address.layer, address.step, address.first, address.last, address.brush]
+    charted = [versions, chosen, view.scheme]
+    return {
+        "controls": Area([chosen, marked[2:]], lambda: _controls(address)),
+        "links": Area([snapshot.name, chosen], lambda: {"links": data_links(address, "map")}),
+        "marks": Area([snapshot.name, marked], lambda: {"map": marks_only(_figure(view))}),
+        "map": Area(charted, lambda: _map(view, marked)),
+        "map-view": Area([chosen, snapshot.name], dict),
+        "cell": Area([versions, address.metric, marked[:2]], lambda: {"cell": cell_words(snapshot, address)}),
+        "changes": Area([versions, address.brush], lambda: {"changes": changes_card(snapshot, address)}),
+        "suspects": Area([versions, address.metric], lambda: {"suspects": suspects_card(snapshot, address)}),
+        "table": Area([versions, chosen, marked[2:4]], lambda: {"table": _table(view)}),
+    }
+
+
+def _controls(address: Address) -> Outputs:
+    first, last = address.brush or ("", "")
+    return {
+        "metric": address.metric,
+        "order": address.order,
+        "first": "" if address.first is None else address.first,
+        "last": "" if address.last is None else address.last,
+        "brush_first": first,
+        "brush_last": last,
+    }
+
+
+def _data(snapshot: Snapshot, address: Address) -> TimelineData:
+    found = snapshot.diagnosis.findings
+    return timeline_data(snapshot.run, snapshot.signals, found, address.metric, address.order)
+
+
+def _figure(view: View, data: TimelineData | None = None) -> Figure:
+    address, colours = view.address, theme(view.scheme)
+    data = data or _data(view.snapshot, address)
+    figure = draw_timeline(data, colours, lambda number: address.of_run("finding", finding=number).href)
+    shown = window(data.cells, None, address.first, address.last)
+    cell = (address.layer, address.step) if address.layer is not None and address.step is not None else None
+    figure["layout"]["shapes"] += [*_brushed(figure, address, colours), *_cursor(address, colours)]
+    return mark(figure, data.cells, shown, (), cell, colours)
+
+
+def _brushed(figure: Figure, address: Address, colours: Theme) -> list[Figure]:
+    """The chosen steps between two lines, shaded above the map, whose colours mean something."""
+    if address.brush is None:
+        return []
+    top = figure["layout"]["yaxis2"]["domain"][1]
+    edges = {"x0": address.brush[0] - 0.5, "x1": address.brush[1] + 0.5, "y0": top, "y1": 1}
+    line = {"color": colours.first_line, "width": 2}
+    shape = {"type": "rect", "xref": "x", "yref": "paper", "fillcolor": colours.first_line, "opacity": 0.16}
+    sides = [
+        {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1, "line": line}
+        for at in (edges["x0"], edges["x1"])
+    ]
+    return [{**shape, **edges, "line": {"width": 0}}, *sides]
+
+
+def _cursor(address: Address, colours: Theme) -> list[Figure]:
+    """The step that the address names."""
+    if address.step is None:
+        return []
+    line = {"color": colours.text, "width": 1.5}
+    at = {"x0": address.step, "x1": address.step, "y0": 0, "y1": 1}
+    return [{"type": "line", "xref": "x", "yref": "paper", **at, "line": line}]
+
+
+def _map(view: View, marked: list[Any]) -> Outputs:
+    address, snapshot = view.address, view.snapshot
+    metric, colours, data = METRICS[address.metric], theme(view.scheme), _data(snapshot, address)
+    figure, states = _figure(view, data), set(data.cells.states.ravel().tolist())
+    same = view.shows("map-view", [[address.metric, address.order], snapshot.name])
+    unmoved = view.shows("marks", [snapshot.name, marked])
+    return {
+        "map": redrawn(figure) if same and unmoved else figure,
+        "map_style": {"height": timeline_height(data)},
+        "map_title": [f"Loss, findings, and {metric.title.lower()} by layer and step ", _symbol(metric.symbol)],
+        "map_help": metric.help,
+        "map_legend": [
+            html.Span([html.Span(className="swatch", style={"background": colour}), words])
+            for state, (colour, words) in cell_colours(metric, colours).items()
+            if state in states
+        ],
+        "onsets": " ".join(str(onset.step) for onset in data.onsets),
+    }
+
+
+def _symbol(symbol: str) -> html.Span:
+    return html.Span(f"· {symbol}", className="dimmed")
+
+
+def _table(view: View) -> Any:
+    return numbers_table(_data(view.snapshot, view.address).cells, view.address)
+
+
+def register(app: Dash, runs: Runs) -> None:
+    """Wires the controls and the figure to the address."""
+    for function, inputs in (
+        ("go_metric", [(ID["metric"], "value")]),
+        ("go_order", [(ID["order"], "value")]),
+        ("go_cell", [(ID["map"], "clickData")]),
+        ("go_zoom", [(ID["map"], "relayoutData")]),
+        ("go_window", [(ID["first"], "value"), (ID["last"], "value")]),
+        ("go_brush", [(ID["brush-first"], "value"), (ID["brush-last"], "value")]),
+    ):
+        go = ClientsideFunction("gradscope", function)
+        app.clientside_callback(go, *(Input(*each) for each in inputs), prevent_initial_call=True)  # type: ignore[no-untyped-call]
+
+
+PAGE = Page("timeline", "Timeline", OUTPUTS, layout, areas, register=register)

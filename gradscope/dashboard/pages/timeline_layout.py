@@ -1,0 +1,129 @@
+"""The frame of the timeline: where each of its parts stands."""
+
+from __future__ import annotations
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from gradscope.dashboard import ids
+from gradscope.dashboard.address import ORDERS, Address
+from gradscope.dashboard.figures.metrics import METRICS
+from gradscope.dashboard.figures.plotly import blank, graph_config
+from gradscope.dashboard.parts.aria import aria
+from gradscope.dashboard.runs import Runs
+from gradscope.dashboard.theme import LIGHT
+
+_PARTS = (
+    *("metric", "order", "first", "last", "map", "map-title", "map-help", "map-legend", "onsets", "cell", "links"),
+    *("brush-first", "brush-last", "changes", "suspects", "table"),
+)
+ID = {part: ids.of("timeline", part) for part in _PARTS}
+
+
+def layout(runs: Runs, address: Address) -> list[Component]:
+    """The timeline before its first data."""
+    return [
+        html.H1(f"Timeline of {address.run}"),
+        _figure(address),
+        html.Div(
+            [_changes(address), html.Section([], id=ID["suspects"], className="card", **aria(label="Suspect changes"))],
+            className="timeline-columns",
+        ),
+        html.Div([], id=ID["table"]),
+    ]
+
+
+def _figure(address: Address) -> Component:
+    metrics = {name: metric.title for name, metric in METRICS.items()}
+    controls = [
+        _select("metric", metrics, address.metric, "What the map shows", 230),
+        _select("order", ORDERS, address.order, "Order of the map's rows", 180),
+        html.Div(
+            [
+                html.Span("Steps", className="dimmed"),
+                step_field("first", address.first, "First step shown"),
+                html.Span("to", className="dimmed"),
+                step_field("last", address.last, "Last step shown"),
+            ],
+            className="timeline-range",
+            role="group",
+            **aria(label="Steps shown"),
+        ),
+    ]
+    graph = dcc.Graph(
+        id=ID["map"],
+        figure=blank(LIGHT),
+        config=graph_config(),
+        style={"height": 560},
+        className="map-graph timeline-graph",
+        responsive=True,
+        animate=False,
+    )
+    return html.Section(
+        [
+            html.Div(
+                [html.H2("", id=ID["map-title"]), html.Div(controls, className="controls")], className="figure-head"
+            ),
+            graph,
+            html.Div([], id=ID["map-legend"], className="legend"),
+            html.P([], id=ID["cell"], className="timeline-cell", **aria(live="polite")),
+            html.Div([], id=ID["links"]),
+            html.P("", id=ID["map-help"], className="dimmed help"),
+            html.P(
+                "Drag to zoom, double-click for all steps; hold Shift and drag to ask what changed there. "
+                "A bar leads to its finding; [ and ] go to the previous and the next onset.",
+                className="dimmed help",
+            ),
+            html.Span(id=ID["onsets"], hidden=True),
+        ],
+        className="card figure",
+        **aria(label="Timeline of loss, findings and layers"),
+    )
+
+
+def _changes(address: Address) -> Component:
+    first, last = address.brush or (None, None)
+    fields = html.Div(
+        [
+            html.Span("Steps", className="dimmed"),
+            step_field("brush-first", first, "First step of the window"),
+            html.Span("to", className="dimmed"),
+            step_field("brush-last", last, "Last step of the window"),
+        ],
+        className="timeline-range",
+        role="group",
+        **aria(label="The window that is looked at"),
+    )
+    head = html.Div([html.H2("What changed most here"), fields], className="figure-head")
+    return html.Section([head, html.Div([], id=ID["changes"])], className="card", **aria(label="What changed most"))
+
+
+def _select(part: str, choices: dict[str, str], value: str, label: str, width: int) -> Component:
+    select: Component = dmc.Select(
+        id=ID[part],
+        data=[{"value": name, "label": title} for name, title in choices.items()],
+        value=value,
+        allowDeselect=False,
+        size="xs",
+        w=width,
+        **aria(label=label),
+    )
+    return select
+
+
+def step_field(part: str, value: int | None, label: str) -> Component:
+    """A field for a step's number; it counts once the reader has left it or pressed Enter."""
+    field: Component = dmc.NumberInput(
+        id=ID[part],
+        value="" if value is None else value,
+        min=0,
+        allowDecimal=False,
+        hideControls=True,
+        debounce=True,
+        size="xs",
+        w=84,
+        placeholder="all" if part in ("first", "last") else "step",
+        **aria(label=label),
+    )
+    return field
