@@ -20,7 +20,8 @@ function visit(href, replace) {
 // Once the new page is there: to the anchor that was asked for, else the focus goes to its main part.
 function arrive(anchor, tries) {
   const main = document.getElementById(anchor || "main");
-  if (main) anchor ? main.scrollIntoView() : main.focus({ preventScroll: true });
+  if (main && anchor) main.scrollIntoView();
+  if (main) main.focus({ preventScroll: true });
   if (!main && tries) setTimeout(() => arrive(anchor, tries - 1), 50);
 }
 

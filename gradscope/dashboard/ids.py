@@ -14,6 +14,7 @@ VERSION = "version"  # of the runs that the page shows, on disk
 CHIP = "chip"
 PAUSE = "pause"
 PAUSED = "paused"
+HELD = "held"  # the step at which the page stands still
 RUN = "run"
 STATE = "state"  # what the tab's title and icon say
 BADGE = "badge"

@@ -37,7 +37,7 @@ def shell(page: Component, address: Address, runs: list[str], expert: bool = Fal
                 dcc.Location(id=ids.URL, refresh=False),
                 dcc.Interval(id=ids.CLOCK, interval=1000),
                 dcc.Store(id=ids.PAUSED, data=False),
-                *(dcc.Store(id=store) for store in (ids.SCHEME, ids.VERSION, ids.STATE)),
+                *(dcc.Store(id=store) for store in (ids.SCHEME, ids.VERSION, ids.HELD, ids.STATE)),
                 dcc.Store(id=ids.SHOWN_PAGE, data=address.page),
                 html.A("Skip to the content", href=f"#{ids.MAIN}", className="skip"),
                 _header(address, runs),

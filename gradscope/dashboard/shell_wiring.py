@@ -15,7 +15,7 @@ from gradscope.dashboard.live import Page, frame
 from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.chip import chip_text
 from gradscope.dashboard.parts.search import results, search
-from gradscope.dashboard.runs import Runs, Snapshot
+from gradscope.dashboard.runs import Runs
 from gradscope.dashboard.shell import navigation, run_select_style
 
 _QUIET = {"title": "gradscope", "tone": "", "shape": ""}
@@ -75,6 +75,7 @@ def _register_route(app: Dash, runs: Runs, pages: Mapping[str, Page]) -> None:
 def _register_clock(app: Dash, runs: Runs, pages: Mapping[str, Page]) -> None:
     @app.callback(
         Output(ids.VERSION, "data"),
+        Output(ids.HELD, "data"),
         Output(ids.CHIP, "children"),
         Output(ids.CHIP, "className"),
         Output(ids.CLOCK, "max_intervals"),
@@ -87,62 +88,56 @@ def _register_clock(app: Dash, runs: Runs, pages: Mapping[str, Page]) -> None:
         Input(ids.URL, "search"),
         Input(ids.PAUSED, "data"),
         State(ids.VERSION, "data"),
+        State(ids.HELD, "data"),
     )
-    def _tick(_: int, pathname: str | None, search_text: str | None, paused: bool, known: Any) -> Any:
+    def _tick(_: int, pathname: str | None, search_text: str | None, paused: bool, known: Any, held: Any) -> Any:
         if pathname is None:
             raise PreventUpdate
         address = parse(pathname, search_text)
-        return tick(runs, pages.get(address.page, pages["overview"]), address, bool(paused), known)
+        return tick(runs, pages[address.page], address, known, held or {} if paused else None)
 
 
-def tick(runs: Runs, page: Page, address: Address, paused: bool, known: dict[str, Any] | None) -> tuple[Any, ...]:
+def tick(
+    runs: Runs, page: Page, address: Address, known: dict[str, Any] | None, held: dict[str, Any] | None = None
+) -> tuple[Any, ...]:
     """What the clock says: see the outputs of `_tick`.
 
     Args:
         runs: where the runs are.
         page: the page shown.
         address: its address.
-        paused: whether it stands still.
         known: the version that was handed on last.
+        held: where the page stands still, empty when it does so from now on; None when it follows.
     """
     nothing = ("", "badge", "/")
     try:
-        names = page.reads(runs, address)
-        stamps = [runs.stamp(name) for name in names]
-        latest = (
-            (runs.get(address.run) if paused else runs.peek(address.run) or runs.get(address.run))
-            if address.run
-            else None
-        )
+        stamps = [runs.stamp(name) for name in page.reads(runs, address)]
+        drawn = runs.peek(address.run) or runs.get(address.run) if address.run is not None else None
+        latest = runs.get(drawn.name) if drawn and held else drawn  # behind by how much?
     except Exception as error:  # the page meets it again and says it
-        return {"of": address.path, "version": str(error)}, "", "chip", -1, _QUIET, *nothing
+        return {"of": address.path, "version": str(error)}, None, "", "chip", -1, _QUIET, *nothing
     version = {"of": address.path, "version": [stamp.version for stamp in stamps]}
-    fresh = known is None or {**known, "step": None} != {**version, "step": None}
-    held = paused and known is not None and known["of"] == address.path
-    handed_on = {**version, "step": latest.newest_step if latest else None}
+    fresh = known != version
+    handed_on: Any = version if fresh and held is None else no_update
     if latest is None:  # several runs, or none
-        return handed_on if fresh and not held else no_update, "", "chip", -1 if names else 0, _QUIET, *nothing
-    shown = known["step"] if held and known else latest.newest_step
-    newer = (latest.newest_step or 0) - (shown or 0)
-    age = time.time() - stamps[0].written
-    text, state = chip_text(latest.run.info, shown, len(latest.run.steps), age, paused, newer)
+        return handed_on, held, "", "chip", -1 if stamps else 0, _QUIET, *nothing
+    if held is not None and held.get("of") != address.path:
+        held = {"of": address.path, "step": drawn.newest_step if drawn else None}
+    shown = latest.newest_step if held is None else held["step"]
+    age, newer = time.time() - stamps[0].written, (latest.newest_step or 0) - (shown or 0)
+    text, state = chip_text(latest.run.info, shown, len(latest.run.steps), age, held is not None, newer)
     tab = {"title": verdict.tab_title(latest.diagnosis), **verdict.mark(latest.diagnosis)}
-    goes_on = latest.run.info.state == "recording" or fresh
     return (
-        handed_on if fresh and not held else no_update,
+        handed_on,
+        held,
         text,
         f"chip chip-{state}",
-        -1 if goes_on else 0,
+        -1 if latest.run.info.state == "recording" or fresh else 0,
         tab,
         verdict.badge(latest.diagnosis),
         f"badge tone-{tab['tone']} badge-on-{address.page}",
         Address("overview", address.run).href,
     )
-
-
-def _latest(runs: Runs, run: str, paused: bool) -> Snapshot:
-    """The run as last read; a page that stands still reads it here, to say how far it is behind."""
-    return (None if paused else runs.peek(run)) or runs.get(run)
 
 
 def _register_search(app: Dash, runs: Runs) -> None:

@@ -171,23 +171,26 @@ def test_another_pages_address_draws_nothing(runs: Runs) -> None:
 
 def test_the_clock_tells_new_from_known_and_stops_at_the_end(runs: Runs) -> None:
     """A new version is handed on, a known one is not; the clock of an ended run stops; the tab says the verdict."""
-    version, text, state, goes_on, tab, *_ = tick(runs, PAGE, RUN, False, None)
+    version, held, text, state, goes_on, tab, *_ = tick(runs, PAGE, RUN, None)
     assert version["of"] == "/run/run"
+    assert held is None
     assert (text, state, goes_on) == ("✓ ended · 8 steps", "chip chip-ended", -1)
     assert tab == {"title": "▲ Unhealthy · gradscope", "shape": "▲", "tone": "error"}
-    again = tick(runs, PAGE, RUN, False, version)
+    again = tick(runs, PAGE, RUN, version)
     assert not isinstance(again[0], dict)
-    assert again[3] == 0
+    assert again[4] == 0
 
 
 def test_a_paused_chip_says_how_far_it_is_behind(save_run: SaveRun) -> None:
-    """[14] The step that is shown, and how many were taken since."""
+    """[14] The step that is shown, and how many were taken since; nothing new is handed on."""
     run = by_hand({"a": 1.0}, loss=2.0, steps=9)
     folder = save_run(dataclasses.replace(run, info=dataclasses.replace(run.info, state="recording")), "live")
-    known = {"of": "/run/live", "version": ["old"], "step": 5}
-    answer = tick(Runs(folder), PAGE, Address("overview", "live"), True, known)
-    assert answer[1] == "‖ paused at step 5 · 3 newer"
-    assert not isinstance(answer[0], dict)
+    address = Address("overview", "live")
+    first = tick(Runs(folder), PAGE, address, None, {})
+    assert first[1] == {"of": "/run/live", "step": 8}
+    later = tick(Runs(folder), PAGE, address, None, {"of": "/run/live", "step": 5})
+    assert later[2] == "‖ paused at step 5 · 3 newer"
+    assert not isinstance(later[0], dict)
 
 
 def test_steps_are_walked_one_by_one_and_followed(runs: Runs) -> None:

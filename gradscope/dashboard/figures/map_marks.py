@@ -8,7 +8,7 @@ import numpy as np
 from dash import Patch
 
 from gradscope.dashboard.figures.map import MapData
-from gradscope.dashboard.figures.plotly import Figure
+from gradscope.dashboard.figures.plotly import Figure, redrawn
 from gradscope.dashboard.theme import Theme
 from gradscope.records import SEVERITIES, Finding
 
@@ -77,9 +77,18 @@ def mark(
 
 def marks_only(figure: Figure) -> Patch:
     """The changes that give a map on the screen the marks and the range of this one."""
-    patch, layout = Patch(), figure["layout"]
-    patch["layout"]["shapes"] = layout["shapes"]
-    axis = layout["xaxis"]
+    patch = Patch()
+    patch["layout"]["shapes"] = figure["layout"]["shapes"]
+    return _show_range(patch, figure)
+
+
+def in_place(figure: Figure, moved: bool) -> Patch:
+    """The changes that make this map of a map on the screen, where the zoom stays; `moved`: but for the steps shown."""
+    return _show_range(redrawn(figure), figure) if moved else redrawn(figure)
+
+
+def _show_range(patch: Patch, figure: Figure) -> Patch:
+    axis = figure["layout"]["xaxis"]
     patch["layout"]["xaxis"]["autorange"] = "range" not in axis
     if "range" in axis:
         patch["layout"]["xaxis"]["range"] = axis["range"]

@@ -15,9 +15,9 @@ from gradscope.dashboard.figures.depth import depth_data, draw_depth, latest, ne
 from gradscope.dashboard.figures.lanes import lanes_data, with_lanes
 from gradscope.dashboard.figures.loss import loss_data, onsets
 from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data, marked_rows
-from gradscope.dashboard.figures.map_marks import mark, marks_only, reorder, window
+from gradscope.dashboard.figures.map_marks import in_place, mark, marks_only, reorder, window
 from gradscope.dashboard.figures.metrics import METRICS
-from gradscope.dashboard.figures.plotly import Figure, redrawn
+from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.mutes import read_mutes
 from gradscope.dashboard.pages.overview_layout import ID, MAP_HEIGHT, layout
@@ -127,7 +127,7 @@ def _map(view: View, marked: list[Any]) -> Outputs:
     same = view.shows("map-view", [address.metric, address.order, view.snapshot.name])
     unmoved = view.shows("marks", [view.snapshot.name, marked])
     return {
-        "map": redrawn(figure) if same and unmoved else figure,
+        "map": in_place(figure, not unmoved) if same else figure,
         "map_title": [f"{metric.title} by layer and step ", html.Span(f"· {metric.symbol}", className="dimmed")],
         "map_help": metric.help,
         "map_links": data_links(address, "map"),

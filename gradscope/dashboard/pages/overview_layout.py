@@ -70,7 +70,7 @@ def _verdict(diagnosis: Diagnosis | None) -> Component:
 def _findings() -> Component:
     return html.Section(
         [
-            html.H2("Findings, most likely root cause first"),
+            html.H2("Findings"),
             html.Div([], id=ID["controls"]),
             html.Ol([], id=ID["findings"], className="plain finding-list"),
             html.Div([], id=ID["checks"], className="checks"),

@@ -9,9 +9,9 @@ from dash import ClientsideFunction, Dash, Input, Output, html
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.downloads import data_links
 from gradscope.dashboard.figures.map import cell_colours
-from gradscope.dashboard.figures.map_marks import mark, marks_only, window
+from gradscope.dashboard.figures.map_marks import in_place, mark, marks_only, window
 from gradscope.dashboard.figures.metrics import METRICS
-from gradscope.dashboard.figures.plotly import Figure, redrawn
+from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.figures.timeline import TimelineData, draw_timeline, timeline_data, timeline_height
 from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.pages.timeline_changes import changes_card, suspects_card
@@ -118,7 +118,7 @@ def _map(view: View, marked: list[Any]) -> Outputs:
     same = view.shows("map-view", [[address.metric, address.order], snapshot.name])
     unmoved = view.shows("marks", [snapshot.name, marked])
     return {
-        "map": redrawn(figure) if same and unmoved else figure,
+        "map": in_place(figure, not unmoved) if same else figure,
         "map_style": {"height": timeline_height(data)},
         "map_title": [f"Loss, findings, and {metric.title.lower()} by layer and step ", _symbol(metric.symbol)],
         "map_help": metric.help,
