@@ -13,7 +13,8 @@
 #   make bench                      what watching costs, beside others (a quarter of an hour)
 #   make bench ARGS=--readme        the same, into the README's table
 #   make bench ARGS=--soak          10,000 steps: does memory grow?
-#   make picture                    takes the README's picture anew
+#   make screenshots                every page in both themes and three widths into build/, and the README's pictures
+#   make examples                   records the packaged runs of the lessons anew, with a trial each (a quarter of an hour)
 #   make clean                      forgets .venv
 
 PYTHON ?= python3
@@ -24,7 +25,7 @@ CHROMIUM := $(or $(GRADSCOPE_CHROMIUM),/usr/bin/chromium)
 ELSEWHERE := , or say where it is: GRADSCOPE_CHROMIUM=/path make test
 ARGS ?=
 
-.PHONY: help demo test zoo bench picture clean chromium graphviz
+.PHONY: help demo test zoo bench screenshots examples clean chromium graphviz
 .DELETE_ON_ERROR:
 
 help:
@@ -47,8 +48,11 @@ zoo: $(VENV)/.test
 bench: $(VENV)/.bench graphviz
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-picture: $(VENV)/.test chromium
-	@$(BIN)/python -m tests.dashboard.picture
+screenshots: $(VENV)/.test chromium
+	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)
+
+examples: $(VENV)/.test
+	@$(BIN)/python -m tests.dashboard.examples $(ARGS)
 
 clean:
 	rm -rf $(VENV)

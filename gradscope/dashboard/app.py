@@ -86,7 +86,7 @@ def _layout(runs: Runs, expert: bool) -> Component:
     """The first page that a browser shows: it asks for the layout from the address that it stands at."""
     asked = urlsplit(request.referrer or "") if has_request_context() else urlsplit("")
     address = parse(asked.path, asked.query)
-    return shell(frame(PAGES.get(address.page, PAGES["overview"]), runs, address), address, runs.names(), expert)
+    return shell(frame(PAGES[address.page], runs, address), address, runs.names(), expert)
 
 
 def _open_the_only_run(app: Dash, runs: Runs) -> None:

@@ -60,7 +60,7 @@ def _register_route(app: Dash, runs: Runs, pages: Mapping[str, Page]) -> None:
         if pathname is None:
             raise PreventUpdate
         address, names = parse(pathname, search_text), runs.names()
-        page = pages.get(address.page, pages["overview"])
+        page = pages[address.page]
         same = shown == page.name
         return (
             no_update if same else frame(page, runs, address),

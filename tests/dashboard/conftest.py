@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.dashboard.recorded import record_all
 CHROMIUM = os.environ.get("GRADSCOPE_CHROMIUM", "/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+EXAMPLES = Path(__file__).parents[2] / "assets" / "examples"
 SIZE = {"width": 1440, "height": 1000}
 
 
@@ -46,8 +48,13 @@ class Server:
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of real runs, recorded once."""
-    return record_all(tmp_path_factory.mktemp("runs"))
+    """A folder of real runs: those of the demos, recorded with a trial of the first cure, and some recorded here."""
+    folder = record_all(tmp_path_factory.mktemp("runs"))
+    for example in EXAMPLES.glob("*.zip"):
+        with zipfile.ZipFile(example) as archive:
+            if not (folder / example.stem).exists():
+                archive.extractall(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
