@@ -8,6 +8,7 @@ from dash.development.base_component import Component
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.address import Address
+from gradscope.dashboard.learning.examples import EXAMPLE
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.keys import help_dialog
 from gradscope.dashboard.parts.search import search_dialog
@@ -54,15 +55,14 @@ def shell(page: Component, address: Address, runs: list[str], expert: bool = Fal
 
 
 def _header(address: Address, runs: list[str]) -> Component:
-    run = address.run if address.run in runs else None
     return html.Header(
         [
             html.A("gradscope", href="/", className="brand"),
             html.Div(
                 dmc.Select(
                     id=ids.RUN,
-                    data=runs,
-                    value=run,
+                    data=choices(address, runs),
+                    value=address.run,
                     allowDeselect=False,
                     searchable=len(runs) > 8,
                     size="sm",
@@ -111,9 +111,14 @@ def _icon(glyph: str, name: str, label: str) -> Component:
     )
 
 
+def choices(address: Address, runs: list[str]) -> list[str]:
+    """The runs to choose from; a packaged example is one as long as it is shown."""
+    return [*runs, address.run] if address.run is not None and address.run.startswith(EXAMPLE) else runs
+
+
 def run_select_style(address: Address, runs: list[str]) -> dict[str, str]:
     """The run select is there when there is a choice, on the pages of a run."""
-    return {} if len(runs) > 1 and address.run is not None else {"display": "none"}
+    return {} if len(choices(address, runs)) > 1 and address.run is not None else {"display": "none"}
 
 
 def navigation(address: Address, runs: list[str], last_run: str | None = None) -> list[Component]:

@@ -16,7 +16,7 @@ from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.chip import chip_text
 from gradscope.dashboard.parts.search import results, search
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.shell import navigation, run_select_style
+from gradscope.dashboard.shell import choices, navigation, run_select_style
 
 _QUIET = {"title": "gradscope", "tone": "", "shape": ""}
 
@@ -66,8 +66,8 @@ def _register_route(app: Dash, runs: Runs, pages: Mapping[str, Page]) -> None:
             no_update if same else frame(page, runs, address),
             no_update if same else page.name,
             navigation(address, names, last_run),
-            names,
-            address.run if address.run in names else last_run,
+            choices(address, names),
+            address.run if address.run in choices(address, names) else last_run,
             run_select_style(address, names),
         )
 

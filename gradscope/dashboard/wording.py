@@ -4,47 +4,27 @@ from __future__ import annotations
 
 import math
 
-from gradscope import numerals
-from gradscope.records import Check, Finding, Severity, Site, VerdictName
+from gradscope.records import Check, Finding
+from gradscope.reports.page_words import ABSENT as ABSENT
+from gradscope.reports.page_words import SEVERITY_WORDS as SEVERITY_WORDS
+from gradscope.reports.page_words import VERDICT_SENTENCES as VERDICT_SENTENCES
+from gradscope.reports.page_words import layer_label as layer_label
+from gradscope.reports.page_words import number as number
+from gradscope.reports.page_words import percent as percent
+from gradscope.reports.page_words import step as step
 from gradscope.reports.words import count
 
-SEVERITY_WORDS: dict[Severity, str] = {"error": "Error", "warning": "Warning", "note": "Note"}
-VERDICT_SENTENCES: dict[VerdictName, str] = {
-    "healthy": "Training is healthy",
-    "watch": "Keep an eye on this training",
-    "unhealthy": "Training is unhealthy",
-    "broken": "Training is broken",
-    "not-enough-data": "Not enough data yet",
-}
 CHECK_WORDS = {
     "passed": "passed",
     "not-applicable": "not applicable",
     "needs-data": "waiting for more data",
     "could-not-run": "could not run",
 }
-ABSENT = "—"
-
-
-def number(value: float | None) -> str:
-    """A number to three significant digits, as in the terminal; a dash where there is none."""
-    return ABSENT if value is None else numerals.number(value)
 
 
 def decades(value: float) -> str:
     """Decades with their sign: "−8.50"."""
     return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else number(value)
-
-
-def percent(share: float | None) -> str:
-    """A share in [0, 1] as "1.8 %"."""
-    if share is None or math.isnan(share):
-        return ABSENT
-    return f"{share * 100:.3g} %" if share >= 0.001 or share == 0 else "< 0.1 %"
-
-
-def step(value: int | None) -> str:
-    """A step number with thousands separated."""
-    return ABSENT if value is None else f"{value:,}"
 
 
 def duration(seconds: float) -> str:
@@ -67,11 +47,6 @@ def where(layers: tuple[str, ...], shown: int = 1) -> str:
     """The worst layers by name, and how many more."""
     names = ", ".join(layer or "(model)" for layer in layers[:shown])
     return f"{names} and {len(layers) - shown} more" if len(layers) > shown else names
-
-
-def layer_label(site: Site) -> str:
-    """A layer's name, with its kind where the name is only a number: "layers.3 Linear"."""
-    return f"{site.name} {site.kind}" if site.kind and site.name.rpartition(".")[2].isdigit() else site.name
 
 
 def checks_summary(checks: tuple[Check, ...]) -> str:

@@ -16,6 +16,7 @@ from gradscope.records import Severity, VerdictName
 from gradscope.reports import words
 from gradscope.reports.diff import changed_lines
 from gradscope.reports.document import Document
+from gradscope.reports.finding_words import follows, grade, measured, run_facts, seen, totals, waiting, where
 from gradscope.reports.look import Look
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS, Strip, legend, sparkline
 
@@ -121,15 +122,7 @@ class _Page:
         severity = words.VERDICT_SEVERITY[verdict]
         word = self._say(words.VERDICT_WORDS[verdict], _STYLES[severity])
         yield Text.assemble(self._shape(severity), " ", word, ": ", self._say(self.document["headline"], "bold"))
-        run = self.document["run"]
-        states = {"recording": "still recording", "stopped": "stopped early", "ended": "ended"}
-        together = f" on {run['ranks']:,} ranks ({run['parallel'] or 'not known how'})" if run["ranks"] > 1 else ""
-        facts = [
-            run["model"] + together,
-            f"{words.count(run['steps'], 'step')}, {run['recorded_steps']:,} of them recorded in full",
-            states[run["state"]],
-        ]
-        yield self._say(f"Run {run['id']}: {'; '.join(facts)}.", "dim")
+        yield self._say(run_facts(self.document["run"]), "dim")
 
     def _numbers(self) -> Iterator[RenderableType]:
         numbers = self.document["numbers"]
@@ -165,7 +158,7 @@ class _Page:
                 self._say(finding["number"], "bold"),
                 Text.assemble(self._shape(severity), (f" {severity}", _STYLES[severity])),
                 self._say(finding["message"]),
-                self._say(_where(finding["layers"], 1)),
+                self._say(where(finding["layers"], 1)),
                 self._say(words.step(finding["first_step"])),
             )
         yield table
@@ -182,16 +175,10 @@ class _Page:
     def _finding(self, finding: Document) -> Iterator[RenderableType]:
         number = self._say(finding["number"], _STYLES[finding["severity"]])
         yield Text.assemble(number, " ", self._say(finding["rule"], "bold"))
-        seen = words.step(finding["first_step"])
-        if finding["last_step"] != finding["first_step"]:
-            seen += f" to {finding['last_step']:,}"
-        if finding["last_step"] == self.document["run"]["last_step"]:
-            seen += ", the newest"
-        yield from self._labelled("where", self._say(_where(finding["layers"], _MOST_LAYERS)))
-        yield from self._labelled("when", self._say(seen))
-        leading = [each["number"] for each in self.document["findings"] if each["rule"] == finding["follows"]]
-        if leading:
-            yield from self._labelled("follows", self._say(f"most likely a consequence of {leading[0]}"))
+        yield from self._labelled("where", self._say(where(finding["layers"], _MOST_LAYERS)))
+        yield from self._labelled("when", self._say(seen(finding, self.document["run"]["last_step"])))
+        if leading := follows(finding, self.document["findings"]):
+            yield from self._labelled("follows", self._say(leading))
         evidence, causes, suggestions = finding["evidence"], finding["causes"], finding["suggestions"]
         if evidence:
             lines = [self._say(_evidence(each)) for each in evidence[:_MOST_EVIDENCE]]
@@ -208,12 +195,7 @@ class _Page:
         return [self._say(f"and {amount} more, see -f json", "dim")] if amount > 0 else []
 
     def _cause(self, position: int, cause: Document) -> Text:
-        confidence = cause["confidence"]
-        grade = (
-            "most likely" if position == 0 and confidence >= 0.5 else "possibly" if position == 0 else "also possible"
-        )
-        share = f"{confidence:.0%}".replace("%", " %")
-        return Text.assemble(self._say(f"{grade} {cause['id']} ({share}): ", "dim"), self._say(cause["explanation"]))
+        return Text.assemble(self._say(grade(position, cause), "dim"), self._say(cause["explanation"]))
 
     def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
         _, basis, style = words.basis(suggestion)
@@ -260,10 +242,7 @@ class _Page:
     def _not_observed(self) -> Iterator[RenderableType]:
         missing = self.document["not_observed"]
         yield from self._listed("Not observed", [f"{each['what']}: {each['why']}" for each in missing])
-        waiting: dict[str, list[str]] = {}
-        for check in self.document["checks"]["needs_data"]:
-            waiting.setdefault(check["reason"], []).append(check["rule"])
-        yield from self._listed("Not judged yet", [f"{', '.join(rules)}: {why}" for why, rules in waiting.items()])
+        yield from self._listed("Not judged yet", waiting(self.document))
         failed = [f"{check['rule']}: {check['reason']}" for check in self.document["checks"]["could_not_run"]]
         yield from self._listed("Could not run; please report it", failed)
 
@@ -274,14 +253,7 @@ class _Page:
             yield Padding(line, (0, 0, 0, 2))
 
     def _end(self) -> Iterator[RenderableType]:
-        counts = self.document["counts"]
-        found = [words.count(counts[name], name) for name in ("error", "warning", "note") if counts[name]]
-        checks = [f"{words.count(counts['passed'], 'check')} passed"]
-        if counts["needs_data"]:
-            checks.append(f"{counts['needs_data']} waiting for more data")
-        if counts["not_applicable"]:
-            checks.append(f"{counts['not_applicable']} not applicable")
-        yield self._say(f"{', '.join(found) or 'No findings'}. {', '.join(checks)}.")
+        yield self._say(totals(self.document["counts"]))
         if self.document["findings"]:
             rule = self.document["findings"][0]["rule"]
             yield Text.assemble(self._say("Learn: ", "dim"), self._say(f"gradscope explain {rule}"))
@@ -304,16 +276,8 @@ def _count(count: Document, noun: str) -> tuple[str, str]:
     return (f"{count['number']:,} of {count['of']:,} {noun}", "") if count["of"] else (f"no {noun} seen", "")
 
 
-def _where(layers: Sequence[str], most: int) -> str:
-    if not layers:
-        return "the whole model"
-    rest = len(layers) - most
-    return ", ".join(layers[:most]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
 def _evidence(evidence: Document) -> str:
-    value = evidence["value_words"] if evidence["value"] is None else numerals.number(evidence["value"])
-    said = f"{evidence['name']}: {value}{' ' + evidence['unit'] if evidence['unit'] else ''}"
+    said = f"{evidence['name']}: {measured(evidence)}"
     judged = [] if evidence["threshold"] is None else [f"threshold {numerals.limit(evidence['threshold'])}"]
     judged += [f"healthy {evidence['healthy']}"] if evidence["healthy"] else []
     return f"{said} ({', '.join(judged)})" if judged else said

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
-from gradscope.dashboard.figures.depth import depth_data, draw_depth, latest, nearest
+from gradscope.dashboard.figures.depth import depth_data, depth_help, draw_depth, latest, nearest
 from gradscope.dashboard.figures.loss import decade_range, downsample, draw_onsets, loss_data, loss_scale, onsets
 from gradscope.dashboard.figures.map import MEASURED, NON_FINITE, NOT_RECORDED, ZERO, draw_map, map_data, marked_rows
 from gradscope.dashboard.figures.metrics import METRICS
@@ -18,6 +20,8 @@ from gradscope.dashboard.theme import LIGHT
 from gradscope.records import STEP, SUMMARY_ROW, Finding, Run, RunInfo
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.signals import Signals
+from gradscope.store import read_run
+from tests.dashboard.recorded import mlp, record
 
 GAIN = METRICS["backward-gain"]
 NOTHING = Run(RunInfo("a", "Net", 0.0), np.zeros(0, STEP), np.zeros((0, 0)), np.zeros(0, SUMMARY_ROW))
@@ -76,19 +80,19 @@ def test_no_event_is_averaged_away() -> None:
     gain[1234], gain[3333], gain[4444] = 1e4, float("nan"), 1e-7
     data = map_data(Signals(by_hand({"a": gain, "b": 1.0}, steps=5000)), GAIN)
     row = data.rows.index("a")
-    assert data.per_column == 5
-    assert data.decades.shape[1] == 1000
-    assert data.decades[row, 1234 // 5] == pytest.approx(4)
-    assert data.states[row, 3333 // 5] == NON_FINITE
-    assert data.decades[row, 4444 // 5] == pytest.approx(-7)
+    assert data.per_column == 10
+    assert data.decades.shape[1] == 500
+    assert data.decades[row, 1234 // 10] == pytest.approx(4)
+    assert data.states[row, 3333 // 10] == NON_FINITE
+    assert data.decades[row, 4444 // 10] == pytest.approx(-7)
 
 
 def test_many_layers_share_rows_and_keep_the_worst() -> None:
-    """1,300 layers fit into 600 rows; the one that vanishes is seen, and its row names its ends."""
+    """1,300 layers fit into 300 rows; the one that vanishes is seen, and its row names its ends."""
     names = [f"layers.{number}" for number in range(1300)]
     gain = dict.fromkeys(names, 1.0) | {"layers.650": 1e-9}
     data = map_data(Signals(by_hand(gain, steps=2)), GAIN)
-    assert len(data.rows) <= 600
+    assert len(data.rows) <= 300
     row = int(np.nanargmin(data.decades[:, 0]))
     assert data.decades[row, 0] == pytest.approx(-9)
     first, last = data.rows[row].split(" … ")
@@ -202,6 +206,31 @@ def test_the_profiles_axis_is_the_same_at_every_step() -> None:
     """Scrubbing through steps moves the line, not the axis."""
     signals = Signals(by_hand({"a": [1.0, 1e-12], "b": 1.0}, steps=2))
     assert depth_data(signals, 0).decades == depth_data(signals, 1).decades
+
+
+def test_the_profile_shows_what_theory_expects_of_the_start(tmp_path: Path) -> None:
+    """Beside every layer's gains stand those of fresh weights of that size, the same at every step, in dotted lines."""
+    signals = Signals(read_run(record(tmp_path / "run", mlp(nn.ReLU, 4, width=128), 3)))
+    for step in (0, 2):
+        data = depth_data(signals, step)
+        assert data.missing == ""
+        np.testing.assert_allclose(np.log10(data.expected_backward / depth_data(signals, 0).backward), 0, atol=0.2)
+        np.testing.assert_allclose(np.log10(data.expected_forward / depth_data(signals, 0).forward), 0, atol=0.2)
+    dotted = [trace for trace in draw_depth(data, LIGHT)["data"] if trace.get("line", {}).get("dash") == "dot"]
+    assert [trace["name"] for trace in dotted] == [
+        "expected at init",
+        "activation expected at init",
+        "gradient expected at init",
+    ]
+    assert len(depth_help(data)) == 2
+
+
+def test_the_profile_says_why_nothing_is_expected() -> None:
+    """Layers of which nothing is known have gaps, no line in the legend, and a reason in the help."""
+    data = depth_data(Signals(by_hand({"a": 1.0, "b": 1.0}, kinds={"a": "Odd"}, steps=2)), None)
+    assert np.isnan(data.expected_forward).all()
+    assert "expected at init" not in str(draw_depth(data, LIGHT)["data"])
+    assert depth_help(data)[-1] == "Here it is not complete: no closed form is known for a."
 
 
 def test_an_array_is_sent_as_its_bytes() -> None:

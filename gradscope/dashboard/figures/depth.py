@@ -1,4 +1,4 @@
-"""The depth profile: how much of the gradient each layer gets at one step, from the input to the output."""
+"""The depth profile: how much of the gradient each layer gets at one step, beside what theory expects at the start."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short
 from gradscope.dashboard.theme import Theme
 from gradscope.reports.numbers import HEALTHY_GAIN
 from gradscope.signals import Signals
+from gradscope.signals.expected import expected
 
 _WIDEST = (-40.0, 40.0)  # decades; a sigmoid net of depth 30 reaches -26
 
@@ -29,6 +30,9 @@ class DepthData:
         non_finite: whether the layer's gradient holds NaN or Inf.
         zero: whether the layer's gradient is exactly 0.
         decades: the axis' range, log10, the same at every step of the run.
+        expected_backward: the backward gain that theory expects at step 0, NaN where no closed form is known.
+        expected_forward: the forward gain, likewise.
+        missing: why an expectation is missing; "" where none is.
     """
 
     step: int | None
@@ -38,6 +42,9 @@ class DepthData:
     non_finite: NDArray[np.bool_]
     zero: NDArray[np.bool_]
     decades: tuple[float, float]
+    expected_backward: NDArray[np.float64]
+    expected_forward: NDArray[np.float64]
+    missing: str = ""
 
 
 def depth_data(signals: Signals, step: int | None) -> DepthData:
@@ -48,9 +55,11 @@ def depth_data(signals: Signals, step: int | None) -> DepthData:
     if column is None:
         nothing = np.full(len(layers), np.nan)
         no = np.zeros(len(layers), np.bool_)
-        return DepthData(None, names, nothing, nothing, no, no, (-2.0, 2.0))
+        return DepthData(None, names, nothing, nothing, no, no, (-2.0, 2.0), nothing, nothing)
     metric, forward_metric = METRICS["backward-gain"], METRICS["forward-gain"]
     backward, forward = metric.values(signals)[layers], forward_metric.values(signals)[layers]
+    theory = expected(signals)
+    theory_backward, theory_forward = 10.0 ** theory.backward[layers], 10.0 ** theory.forward[layers]
     return DepthData(
         int(signals.steps[column]),
         names,
@@ -58,7 +67,10 @@ def depth_data(signals: Signals, step: int | None) -> DepthData:
         _positive(forward[:, column]),
         metric.non_finite(signals)[layers, column],
         backward[:, column] == 0,
-        _range(np.concatenate([backward.ravel(), forward.ravel()])),
+        _range(np.concatenate([backward.ravel(), forward.ravel(), theory_backward, theory_forward])),
+        theory_backward,
+        theory_forward,
+        theory.missing,
     )
 
 
@@ -85,6 +97,26 @@ def _range(values: NDArray[np.float64]) -> tuple[float, float]:
     low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
     widest_low, widest_high = _WIDEST
     return max(widest_low, min(-2.0, np.floor(low) - 0.3)), min(widest_high, max(2.0, np.ceil(high) + 0.3))
+
+
+HOW_TO_READ = (
+    "Gradient: each layer's backward gain, how much of the loss gradient reaches it, relative to the model's output. "
+    "Activation: its forward gain, the rms of what it puts out, relative to what the model was fed. In healthy networks "
+    "both stay near the shaded band at every depth; a line that leaves it step by step vanishes or explodes."
+)
+EXPECTED = (
+    "Dotted: what theory expects of this architecture at step 0, for wide layers of independent random weights of the size "
+    "that these had (Glorot and Bengio 2010, He et al. 2015), activations fed with normally distributed numbers (Schoenholz "
+    "et al. 2017), and BatchNorm (Yang et al. 2019). Where the measured line follows it at step 0, initialization and "
+    "activation explain the gain; where it leaves it later, training did. It has gaps where no closed form is known: "
+    "attention, recurrence, and ways that join other than x + F(x)."
+)
+
+
+def depth_help(data: DepthData) -> tuple[str, ...]:
+    """How to read the profile, a paragraph each: the lines, the expectation, and why it is missing where it is."""
+    gap = (f"Here it is not complete: {data.missing}.",) if data.missing else ()
+    return (HOW_TO_READ, EXPECTED, *gap)
 
 
 def draw_depth(data: DepthData, theme: Theme) -> Figure:
@@ -136,7 +168,8 @@ def draw_depth(data: DepthData, theme: Theme) -> Figure:
         }
     )
     names = [plain(name) for name in data.layers]
-    traces = [_band(theme), *_lines(data, places, names, theme), *_marks(data, places, names, theme)]
+    traces = [_band(theme), *_lines(data, places, names, theme), *_expected(data, places, names, theme)]
+    traces += _marks(data, places, names, theme)
     return {"data": traces, "layout": layout}
 
 
@@ -166,10 +199,32 @@ def _ticks(layers: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
+def _expected(data: DepthData, places: NDArray[np.float64], names: list[str], theme: Theme) -> list[Figure]:
+    """Thin dotted lines, above those that they often run along; one entry in the legend shows and hides both."""
+    series = (("activation", data.expected_forward), ("gradient", data.expected_backward))
+    shown = [each for each in series if (np.isfinite(each[1][1:]) & np.isfinite(each[1][:-1])).any()]  # a line needs two
+    line = {"width": 1.4, "dash": "dot", "color": theme.text}
+    shared: Figure = {"type": "scatter", "mode": "lines", "legendgroup": "expected", "line": line}
+    lines: list[Figure] = [
+        {
+            **shared,
+            "name": f"{name} expected at init",
+            "x": typed(places),
+            "y": typed(np.clip(values, 10.0 ** data.decades[0], 10.0 ** data.decades[1])),
+            "text": names,
+            "showlegend": False,
+            "hovertemplate": f"%{{text}}<br>{name} expected at init %{{y:.3g}}<extra></extra>",
+        }
+        for name, values in shown
+    ]
+    entry = {**shared, "name": "expected at init", "x": [None], "y": [None]}
+    return [entry, *lines] if lines else []
+
+
 def _lines(data: DepthData, places: NDArray[np.float64], names: list[str], theme: Theme) -> list[Figure]:
     styles = (
-        ("activation (forward gain)", data.forward, theme.second_line, "dash", "diamond-open"),
-        ("gradient (backward gain)", data.backward, theme.first_line, "solid", "circle"),
+        ("activation", "forward gain", data.forward, theme.second_line, "dash", "diamond-open"),
+        ("gradient", "backward gain", data.backward, theme.first_line, "solid", "circle"),
     )
     return [
         {
@@ -181,9 +236,9 @@ def _lines(data: DepthData, places: NDArray[np.float64], names: list[str], theme
             "text": names,
             "line": {"color": colour, "width": 1.6, "dash": dash},
             "marker": {"size": 6, "symbol": symbol},
-            "hovertemplate": f"%{{text}}<br>{name} %{{y:.3g}}<extra></extra>",
+            "hovertemplate": f"%{{text}}<br>{name}, {gain} %{{y:.3g}}<extra></extra>",
         }
-        for name, values, colour, dash, symbol in styles
+        for name, gain, values, colour, dash, symbol in styles
     ]
 
 

@@ -2,94 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.dashboard.figures.plotly import Figure, typed
 from gradscope.dashboard.theme import Theme
-from gradscope.records import SEVERITIES, Finding, Run, Severity
-
-MOST_POINTS = 1000
-_DECADES_FROM = 10.0  # largest over smallest loss
-
-Line = tuple[NDArray[np.float64], NDArray[np.float64]]  # steps, values
-
-
-@dataclass(frozen=True)
-class LossData:
-    """Two lines of at most about 1,000 points each, and since when the loss is not a number."""
-
-    loss: Line
-    gradient_norm: Line
-    non_finite_since: int | None  # the first step of the non-finite end of the loss
-    last_step: int | None
-
-
-@dataclass(frozen=True)
-class Onset:
-    """Where findings begin: one mark for all that begin at one step."""
-
-    step: int
-    label: str  # "F1" or "F1 F3"
-    severity: Severity  # of the worst
-
-
-def loss_data(run: Run) -> LossData:
-    """The lines of a run; extremes are kept when there are more steps than points."""
-    steps = run.steps
-    seen = steps[steps["has_loss"]]
-    known = steps[~np.isnan(steps["gradient_norm"])]
-    finite = np.flatnonzero(np.isfinite(seen["loss"]))
-    ends_broken = len(seen) and not np.isfinite(seen["loss"][-1])
-    since = int(seen["step"][finite[-1] + 1 if len(finite) else 0]) if ends_broken else None
-    return LossData(
-        downsample(seen["step"], seen["loss"]),
-        downsample(known["step"], known["gradient_norm"]),
-        since,
-        int(steps["step"][-1]) if len(steps) else None,
-    )
-
-
-def downsample(steps: NDArray[Any], values: NDArray[Any], most: int = MOST_POINTS) -> Line:
-    """The smallest and the largest value of each stretch, so that no spike is lost; NaN where all is not finite."""
-    steps, values = steps.astype(np.float64), values.astype(np.float64)
-    values = np.where(np.isfinite(values), values, np.nan)
-    if len(values) <= most:
-        return steps, values
-    size = -(-len(values) * 2 // most)
-    padding = -len(values) % size
-    padded = np.pad(values, (0, padding), constant_values=np.nan).reshape(-1, size)
-    start = np.arange(len(padded)) * size
-    low = start + np.nan_to_num(padded, nan=np.inf).argmin(axis=1)
-    high = start + np.nan_to_num(padded, nan=-np.inf).argmax(axis=1)
-    picked = np.unique(np.concatenate([low, high]))
-    return steps[picked], values[picked]
+from gradscope.reports.loss_line import MOST_POINTS as MOST_POINTS
+from gradscope.reports.loss_line import Line as Line
+from gradscope.reports.loss_line import LossData as LossData
+from gradscope.reports.loss_line import Onset as Onset
+from gradscope.reports.loss_line import downsample as downsample
+from gradscope.reports.loss_line import loss_data as loss_data
+from gradscope.reports.loss_line import onsets as onsets
+from gradscope.reports.loss_line import scale_of
 
 
 def loss_scale(values: NDArray[np.float64]) -> Figure:
-    """The loss axis: wide enough that a wobble of a few percent reads as the flat line that it is.
-
-    A loss that falls by more than a decade and is never 0 is drawn in decades, else its end would be a line at 0.
-    """
-    known = values[np.isfinite(values)]
-    if not len(known):
+    """The loss axis, see `scale_of`."""
+    scale = scale_of(values)
+    if scale is None:
         return {}
-    low, high = float(known.min()), float(known.max())
-    if low > 0 and high / low > _DECADES_FROM:
-        bottom, top = np.log10(low), np.log10(high)
-        return {
-            "type": "log",
-            "range": [bottom - 0.05 * (top - bottom), top + 0.05 * (top - bottom)],
-            "tickmode": "linear",
-            "dtick": max(1, round((top - bottom) / 3)),
-            "exponentformat": "power",
-        }
-    missing = max(0.0, 0.2 * max(abs(low), abs(high)) - (high - low)) or (0.0 if high > low else 1.0)
-    margin = missing / 2 + 0.05 * (high - low)
-    return {"range": [low - margin, high + margin], "nticks": 4}
+    if not scale.logarithmic:
+        return {"range": [scale.low, scale.high], "nticks": 4}
+    return {
+        "type": "log",
+        "range": [scale.low, scale.high],
+        "tickmode": "linear",
+        "dtick": max(1, round((scale.high - scale.low) / 1.1 / 3)),
+        "exponentformat": "power",
+    }
 
 
 def decade_range(values: NDArray[np.float64]) -> list[int]:
@@ -99,18 +40,6 @@ def decade_range(values: NDArray[np.float64]) -> list[int]:
         return [-1, 1]
     low, high = int(np.floor(known.min())), int(np.ceil(known.max()))
     return [low, max(high, low + 1)]
-
-
-def onsets(findings: tuple[Finding, ...]) -> tuple[Onset, ...]:
-    """The marks of findings, in the order of their steps."""
-    starting: dict[int, list[int]] = {}
-    for index, finding in enumerate(findings):
-        starting.setdefault(finding.first_step, []).append(index)
-    marks = []
-    for step, indices in sorted(starting.items()):
-        worst = max((findings[i].severity for i in indices), key=SEVERITIES.index)
-        marks.append(Onset(step, " ".join(f"F{i + 1}" for i in indices), worst))
-    return tuple(marks)
 
 
 def loss_traces(data: LossData, theme: Theme) -> list[Figure]:

@@ -11,6 +11,7 @@ from dash import Patch
 from numpy.typing import NDArray
 
 from gradscope.dashboard.theme import FONT, MONO, Theme
+from gradscope.reports.layer_map import short as short
 
 Figure = dict[str, Any]  # plotly's own JSON; no go.Figure, whose validation costs 10 ms a figure
 
@@ -39,11 +40,6 @@ def typed(values: NDArray[Any]) -> dict[str, str]:
 def plain(text: str) -> str:
     """A name as text: plotly reads `<b>` and `&lt;` in its texts as markup."""
     return html.escape(text, quote=False)
-
-
-def short(name: str, length: int) -> str:
-    """A layer's name cut at the front, where names are alike: "…s.9.mlp.fc1"."""
-    return name if len(name) <= length else "…" + name[1 - length :]
 
 
 def frame(theme: Theme) -> Figure:

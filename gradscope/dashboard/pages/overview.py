@@ -11,7 +11,7 @@ from dash.exceptions import PreventUpdate
 from gradscope.dashboard import ids
 from gradscope.dashboard.address import parse
 from gradscope.dashboard.downloads import data_links
-from gradscope.dashboard.figures.depth import depth_data, draw_depth, latest, nearest
+from gradscope.dashboard.figures.depth import depth_data, depth_help, draw_depth, latest, nearest
 from gradscope.dashboard.figures.lanes import lanes_data, with_lanes
 from gradscope.dashboard.figures.loss import loss_data, onsets
 from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data, marked_rows
@@ -22,7 +22,10 @@ from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.mutes import read_mutes
 from gradscope.dashboard.pages.overview_layout import ID, MAP_HEIGHT, layout
 from gradscope.dashboard.parts import finding_drawer, finding_list, findings, layer_drawer, numbers, verdict
+from gradscope.dashboard.parts.how_to_read import how_to_read
 from gradscope.dashboard.parts.notice import no_step_yet
+from gradscope.dashboard.parts.term import term
+from gradscope.dashboard.parts.waterfall import waterfall_card
 from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.dashboard.theme import theme
 from gradscope.dashboard.wording import duration, step
@@ -50,6 +53,8 @@ OUTPUTS = {
     "depth_links": Output(ID["depth-links"], "children"),
     "onsets": Output(ID["onsets"], "data-onsets"),
     "depth": Output(ID["depth"], "figure"),
+    "depth_help": Output(ID["depth-help"], "children"),
+    "budget": Output(ID["budget"], "children"),
     "depth_title": Output(ID["depth-title"], "children"),
     "slider": Output(ID["slider"], "value"),
     "slider_end": Output(ID["slider"], "max"),
@@ -78,6 +83,7 @@ def areas(view: View) -> dict[str, Area]:
         "map-view": Area([*charted[1:3], snapshot.name], dict),
         "slider": Area([versions, address.step], lambda: _slider(snapshot, address.step)),
         "depth": Area([versions, address.step, view.scheme], lambda: _depth(view)),
+        "budget": Area([versions, address.step, view.scheme], lambda: _budget(view)),
         "drawer": Area(_drawer_source(view), lambda: _drawer(view)),
     }
 
@@ -129,7 +135,7 @@ def _map(view: View, marked: list[Any]) -> Outputs:
     return {
         "map": in_place(figure, not unmoved) if same else figure,
         "map_title": [f"{metric.title} by layer and step ", html.Span(f"· {metric.symbol}", className="dimmed")],
-        "map_help": metric.help,
+        "map_help": [term(metric.id.replace("-", " "), metric.title), ": ", metric.help],
         "map_links": data_links(address, "map"),
         "map_legend": [
             html.Span([html.Span(className="swatch", style={"background": colour}), words])
@@ -143,7 +149,16 @@ def _depth(view: View) -> Outputs:
     data = depth_data(view.snapshot.signals, view.address.step)
     title = "Depth profile" if data.step is None else f"Depth profile at step {step(data.step)}"
     links = data_links(view.address.of_run(step=data.step), "depth")
-    return {"depth": draw_depth(data, theme(view.scheme)), "depth_title": title, "depth_links": links}
+    return {
+        "depth": draw_depth(data, theme(view.scheme)),
+        "depth_title": title,
+        "depth_help": how_to_read("the depth profile", *depth_help(data)),
+        "depth_links": links,
+    }
+
+
+def _budget(view: View) -> Outputs:
+    return {"budget": waterfall_card(view.snapshot.signals, view.address.step, view.scheme)}
 
 
 def _slider(snapshot: Snapshot, at: int | None) -> Outputs:

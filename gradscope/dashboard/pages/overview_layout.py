@@ -12,6 +12,7 @@ from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.aria import aria
+from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
 from gradscope.dashboard.runs import Runs
 from gradscope.dashboard.theme import LIGHT
 from gradscope.records import Diagnosis
@@ -86,7 +87,10 @@ def map_card(address: Address) -> Component:
         [
             html.Div(
                 [
-                    html.H2("", id=ID["map-title"]),
+                    html.Div(
+                        [html.H2("", id=ID["map-title"]), how_to_read("the map", *THE_MAP, image="gain-ruler")],
+                        className="titled",
+                    ),
                     html.Div(
                         [
                             _select("metric", {name: metric.title for name, metric in METRICS.items()}, address.metric),

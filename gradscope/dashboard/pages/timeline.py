@@ -17,6 +17,7 @@ from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.pages.timeline_changes import changes_card, suspects_card
 from gradscope.dashboard.pages.timeline_layout import ID, layout
 from gradscope.dashboard.pages.timeline_table import cell_words, numbers_table
+from gradscope.dashboard.parts.term import term
 from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.dashboard.theme import Theme, theme
 
@@ -121,7 +122,7 @@ def _map(view: View, marked: list[Any]) -> Outputs:
         "map": in_place(figure, not unmoved) if same else figure,
         "map_style": {"height": timeline_height(data)},
         "map_title": [f"Loss, findings, and {metric.title.lower()} by layer and step ", _symbol(metric.symbol)],
-        "map_help": metric.help,
+        "map_help": [term(metric.id.replace("-", " "), metric.title), ": ", metric.help],
         "map_legend": [
             html.Span([html.Span(className="swatch", style={"background": colour}), words])
             for state, (colour, words) in cell_colours(metric, colours).items()

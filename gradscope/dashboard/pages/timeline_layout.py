@@ -11,6 +11,7 @@ from gradscope.dashboard.address import ORDERS, Address
 from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts.aria import aria
+from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
 from gradscope.dashboard.runs import Runs
 from gradscope.dashboard.theme import LIGHT
 
@@ -63,7 +64,14 @@ def _figure(address: Address) -> Component:
     return html.Section(
         [
             html.Div(
-                [html.H2("", id=ID["map-title"]), html.Div(controls, className="controls")], className="figure-head"
+                [
+                    html.Div(
+                        [html.H2("", id=ID["map-title"]), how_to_read("the timeline", *THE_MAP, image="gain-ruler")],
+                        className="titled",
+                    ),
+                    html.Div(controls, className="controls"),
+                ],
+                className="figure-head",
             ),
             graph,
             html.Div([], id=ID["map-legend"], className="legend"),

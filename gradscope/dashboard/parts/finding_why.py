@@ -6,11 +6,14 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.parts.finding_view import FindingView
+from gradscope.dashboard.parts.waterfall import waterfall_card
 from gradscope.dashboard.wording import ABSENT, number, percent
 from gradscope.diagnosis import could_lead_to
 from gradscope.numerals import limit
 from gradscope.records import Cause, Diagnosis, Evidence, Finding
 from gradscope.reports.words import count
+
+_OF_THE_BUDGET = ("vanishing-gradient", "exploding-gradient", "poor-initialization", "saturated-activation")
 
 
 def why_section(view: FindingView) -> list[Component]:
@@ -28,8 +31,12 @@ def why_section(view: FindingView) -> list[Component]:
 
 
 def _mechanism(view: FindingView) -> list[Component]:
-    """A picture of the mechanism, where there is one for this sickness: the gain budget goes here."""
-    return []
+    """What ate or blew up the gradient, as a picture, where the finding is about that."""
+    if view.finding.rule not in _OF_THE_BUDGET:
+        return []
+    page = "finding" if view.level == 2 else "drawer"
+    step = view.finding.first_step
+    return [waterfall_card(view.snapshot.signals, step, view.scheme, page=page, level=view.level + 1)]
 
 
 def evidence_table(evidence: tuple[Evidence, ...]) -> Component:

@@ -8,6 +8,14 @@ from dash.development.base_component import Component
 from gradscope.dashboard.parts.rich_text import rich_text
 from gradscope.dashboard.parts.term import opener, picture
 
+THE_MAP = (
+    "A row is a layer, from the input at the top to the output below; a column is a step, or a few that share it.",
+    "The page's own colour is healthy, blue is too small, orange and red too large; black (white in the dark) is NaN or "
+    "Inf. The scale is the same for every run.",
+    "The bars above say from when to when each finding holds. Click a cell for its numbers, drag to zoom, double-click for "
+    "all steps.",
+)
+
 
 def how_to_read(chart: str, *sentences: str, image: str = "") -> Component:
     """Not for use inside a heading's own text, but beside it.

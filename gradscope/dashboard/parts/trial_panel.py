@@ -17,13 +17,19 @@ from gradscope.dashboard.figures.trial_curves import (
     trial_curves_data,
 )
 from gradscope.dashboard.parts.copying import command_line
+from gradscope.dashboard.parts.term import term
 from gradscope.dashboard.theme import theme
 from gradscope.dashboard.wording import ABSENT, number
 from gradscope.numerals import limit
 from gradscope.reports.words import basis, cost_of_a_step, count, sentence
 
 Trial = Mapping[str, Any]
-_ARMS = ("With it", "No change", "A random change")
+_ARMS = {
+    "With it": "trial",
+    "No change": "control",
+    "A random change": "random change",
+}  # with their words of the glossary
+_WORDS = {"p that it is no lower": "p value"}
 
 
 def trial_panel(trial: Trial, scheme: str) -> Component:
@@ -118,9 +124,14 @@ def _ratio(comparison: object) -> str:
 
 
 def _table(rows: list[tuple[str, tuple[str, ...]]]) -> Component:
-    head = html.Thead(html.Tr([html.Td(""), *(html.Th(arm, scope="col") for arm in _ARMS)]))
+    head = html.Thead(html.Tr([html.Td(""), *(html.Th(term(word, arm), scope="col") for arm, word in _ARMS.items())]))
     body = [
-        html.Tr([html.Th(label, scope="row"), *(html.Td(each, className="value") for each in values)])
+        html.Tr(
+            [
+                html.Th(term(_WORDS[label], label) if label in _WORDS else label, scope="row"),
+                *(html.Td(each, className="value") for each in values),
+            ]
+        )
         for label, values in rows
     ]
     return html.Div(
