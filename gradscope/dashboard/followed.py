@@ -19,7 +19,7 @@ from gradscope.store import RunReader
 from gradscope.store.folders import Folder
 
 MEMORY = 72 * 2**20  # bytes of summaries that are read whole; of more, some steps are, and all are looked at
-FIRST_SECONDS, SECONDS = 2.5, 0.4  # of looking at recorded steps, at first and each time after
+FIRST_SECONDS, SECONDS = 1.5, 0.4  # of looking at recorded steps, at first and each time after
 
 
 @dataclass(frozen=True)
@@ -71,20 +71,15 @@ class Followed:
         self._folder = folder
         self._reader: RunReader | None = None
 
-    def snapshot(self, version: str, seconds: float = SECONDS) -> Snapshot:
-        """The run as it is now.
-
-        Args:
-            version: of its files: where it is known already, nothing is done.
-            seconds: for looking at the recorded steps of a large run, after the first time.
-        """
+    def snapshot(self, version: str) -> Snapshot:
+        """The run as it is now. `version`: of its files; where it is known already, nothing is done."""
         before = self.latest
         if before is not None and version == self.version and not before.left:
             return before
         started = time.perf_counter()
         if self._reader is None:
             self._reader = RunReader(self._folder.location, MEMORY, look)
-        run = self._reader.read(FIRST_SECONDS if before is None else seconds)
+        run = self._reader.read(FIRST_SECONDS if before is None else SECONDS)
         signals, left = self._signals(run)
         numbers, diagnosis = headline_numbers(signals.run, signals), diagnose(signals.run, signals)
         took = time.perf_counter() - started

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gradscope.dashboard.brief import Brief, brief_of
 from gradscope.dashboard.followed import Followed
 from gradscope.dashboard.followed import Snapshot as Snapshot
+from gradscope.dashboard.learning.examples import example_folder
 from gradscope.errors import GradScopeError, NotARun, RunNotFound
 from gradscope.store import part_folders
 from gradscope.store.find import runs_in
@@ -56,11 +57,14 @@ class Runs:
         return [self._root.name] if self._single else [folder.name for folder in runs_in(self._root)]
 
     def folder(self, name: str) -> Folder:
-        """The folder of a run. Only names that `names` lists are accepted, so that none leads out of the folder.
+        """The folder of a run. Only names that `names` lists are accepted, so that none leads out of the folder; and
+        those of the examples that come with GradScope.
 
         Raises:
             RunNotFound: no such run.
         """
+        if (packaged := example_folder(name)) is not None:
+            return packaged
         if self._single:
             found = self._root if name == self._root.name else None
         else:

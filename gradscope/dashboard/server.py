@@ -11,6 +11,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from gradscope.dashboard.app import create_app
 from gradscope.dashboard.guard import TOKEN, Access, is_loopback, let_in, names_of_this_machine
+from gradscope.dashboard.memory import give_memory_back
 from gradscope.errors import AddressInUse
 from gradscope.notices import say
 
@@ -42,6 +43,7 @@ def serve(
         >>> serve(Path("runs"), on_ready=print)  # doctest: +SKIP
         http://127.0.0.1:8050/
     """
+    give_memory_back()
     app = create_app(path, expert=expert)
     with listen(host, port) as listener:
         address, actual_port = listener.getsockname()[:2]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from gradscope.numerals import number
@@ -119,18 +120,16 @@ class GradientSpike(Rule):
         if course is None or len(rows) < 2 * _BEFORE:
             return []
         losses, steps = rows["loss"].astype(np.float64), rows["step"]
+        least = self.damage.value * course.reference
+        places = _rising(losses, least)
+        level, spread, rise = _rises(losses, places)
+        rose = (rise > np.maximum(least, 10 * spread)) & (level < 0.9 * course.reference)
         found: list[_Spike] = []
-        position = max(_BEFORE, len(losses) // 20)
-        while position + _AFTER <= len(losses):
-            before = losses[position - _BEFORE : position]
-            level = float(np.median(before))
-            spread = 1.4826 * float(np.median(np.abs(before - level)))
-            rise = float(np.min(losses[position : position + _AFTER])) - level
-            if rise > max(self.damage.value * course.reference, 10 * spread) and level < 0.9 * course.reference:
-                found += self._spike(signals, losses, steps, position, level, course.reference)
-                position += _RECOVERS
-            else:
-                position += 1
+        next_one = max(_BEFORE, len(losses) // 20)
+        for position, usual in zip(places[rose].tolist(), level[rose].tolist(), strict=True):
+            if position >= next_one:
+                found += self._spike(signals, losses, steps, position, usual, course.reference)
+                next_one = position + _RECOVERS
         return found
 
     def _spike(
@@ -218,6 +217,24 @@ class GradientSpike(Rule):
             Case("norms that leap without harm", of(quiet, leaps)),
             Case("a loss that rises while gradients stay as they are", of(hurt, [1.0] * 400)),
         )
+
+
+def _rising(losses: NDArray[np.float64], least: float) -> NDArray[np.int64]:
+    """The places, from `_BEFORE` on, where the loss stays that much above the lowest before: a few of 100,000."""
+    stays = sliding_window_view(losses[_BEFORE:], _AFTER).min(axis=1)
+    before = sliding_window_view(losses, _BEFORE)[: len(stays)].min(axis=1)
+    return np.flatnonzero(stays - before > least) + _BEFORE
+
+
+def _rises(losses: NDArray[np.float64], places: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+    """For each place the level before it, its spread, and how far the loss stays above it there."""
+    level, spread = np.empty(len(places)), np.empty(len(places))
+    for start in range(0, len(places), 10_000):  # 100,000 windows at once would take 100 MB
+        windows = sliding_window_view(losses, _BEFORE)[places[start : start + 10_000] - _BEFORE]
+        middle = np.median(windows, axis=1)
+        level[start : start + 10_000] = middle
+        spread[start : start + 10_000] = 1.4826 * np.median(np.abs(windows - middle[:, None]), axis=1)
+    return level, spread, sliding_window_view(losses, _AFTER)[places].min(axis=1) - level
 
 
 def _times_the_usual(signals: Signals, step: int) -> float:

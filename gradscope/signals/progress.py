@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from gradscope.signals.series import Signals
@@ -91,15 +92,14 @@ def progress(signals: Signals) -> Progress | None:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         window = _window(len(losses))
-        starts = range(0, len(losses) - window + 1, max(window // 2, 1))
-        levels = [float(np.median(losses[start : start + window])) for start in starts]
+        windows = sliding_window_view(losses, window)[:: max(window // 2, 1)]
         known = rows["trivial_loss"][np.isfinite(rows["trivial_loss"])]
         return Progress(
             rows["step"][finite],
             losses,
             float(np.median(losses[:_FEW])),
             float(np.median(losses[-window:])),
-            min(levels),
+            float(np.median(windows, axis=1).min()),
             _noise(losses[len(losses) // 2 :]),
             float(known[-1]) if len(known) else math.nan,
             bool((~finite).any()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gradscope.records import QUANTITIES, Link, Run
 
 Series = NDArray[np.float64]  # shape [sites, recorded steps]
+_Places = tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.intp]]
 
 
 class Signals:
@@ -31,7 +32,9 @@ class Signals:
         self.run = run
         self.sites = run.info.sites
         self.steps: NDArray[np.int64] = np.unique(run.summaries["step"])
-        self._field = lru_cache(maxsize=None)(self._read_field)
+        # no lru_cache: one around a method of this object would keep it until the garbage collector comes
+        self._fields: dict[tuple[str, str], Series] = {}
+        self._places: dict[str, _Places] = {}
 
     # what was recorded
 
@@ -49,6 +52,11 @@ class Signals:
             parts = self.sites[module].path.split(".")
             inner.update(".".join(parts[:length]) for length in range(1, len(parts)))
         return [i for i in self.modules if self.sites[i].path not in inner]
+
+    @cached_property
+    def weighted_layers(self) -> list[int]:
+        """The layers with weights of their own, recurrent ones included, in execution order."""
+        return [i for i in self.layers if self.sites[i].mechanism in ("weights", "recurrence")]
 
     @cached_property
     def parameters(self) -> list[int]:
@@ -94,17 +102,34 @@ class Signals:
         """One field of the summaries of one quantity, see `records.SUMMARY`; a site without rows shows the rows of
         the site whose tensor it shares.
         """
-        return self._field(quantity, field)
+        if (quantity, field) not in self._fields:
+            self._fields[quantity, field] = self._read_field(quantity, field)
+        return self._fields[quantity, field]
 
     def _read_field(self, quantity: str, field: str) -> Series:
-        rows = self.run.summaries[self.run.summaries["quantity"] == QUANTITIES.index(quantity)]
+        if quantity not in self._places:
+            self._places = {quantity: self._find_places(quantity)}  # several fields of one are asked for in a row
+        here, sites, columns = self._places[quantity]
         matrix = np.full((len(self.sites), len(self.steps)), np.nan)
-        matrix[rows["site"], np.searchsorted(self.steps, rows["step"])] = rows[field]
-        for index, site in enumerate(self.sites):
-            if site.same_as is not None:
-                missing = np.isnan(matrix[index])
-                matrix[index, missing] = matrix[site.same_as, missing]
+        matrix[sites, columns] = self.run.summaries[field][here]
+        for index, same_as in self._shared:
+            missing = np.isnan(matrix[index])
+            matrix[index, missing] = matrix[same_as, missing]
         return matrix
+
+    def _find_places(self, quantity: str) -> _Places:
+        """Which rows are of a quantity, and their sites and columns: a row is long, so none is copied whole."""
+        here = np.flatnonzero(self._quantities == QUANTITIES.index(quantity))
+        return here, self.run.summaries["site"][here], np.searchsorted(self.steps, self.run.summaries["step"][here])
+
+    @cached_property
+    def _quantities(self) -> NDArray[np.int8]:
+        return np.ascontiguousarray(self.run.summaries["quantity"])
+
+    @cached_property
+    def _shared(self) -> list[tuple[int, int]]:
+        """Sites whose tensor is another site's."""
+        return [(i, site.same_as) for i, site in enumerate(self.sites) if site.same_as is not None]
 
     # plain readings
 
@@ -114,8 +139,11 @@ class Signals:
 
     def rms(self, quantity: str) -> Series:
         """Root mean square over the entries."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.sqrt(self.values(quantity, "sum_squares") / self.values(quantity, "count"))
+        if (quantity, "rms") not in self._fields:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                rms = np.sqrt(self.values(quantity, "sum_squares") / self.values(quantity, "count"))
+            self._fields[quantity, "rms"] = rms
+        return self._fields[quantity, "rms"]
 
     def share(self, quantity: str, field: str) -> Series:
         """A count of the summary as a share of the entries, in [0, 1], e.g. `share("activation", "zeros")`."""

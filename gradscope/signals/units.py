@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,27 +50,21 @@ def _kind(signals: Signals, site: int) -> str:
     kind = signals.sites[site].kind
     if kind in LEVEL or kind in HALF_OPEN or signals.sites[site].mechanism == "activation":
         return kind
-    kinds = [operation_kind(link.operations) for link in signals.run.info.links if link.source == site]
+    kinds = [operation_kind(link.operations) for link in signals.links_from(site)]
     return next((kind for kind in kinds if kind in LEVEL or kind in HALF_OPEN), "")
 
 
 def feeding_layer(signals: Signals, site: int) -> int:
     """The last module with weights of its own that ran up to a site; the site itself when none did."""
-    order = signals.sites[site].order
-    before = [
-        i
-        for i in signals.layers
-        if signals.sites[i].order <= order and signals.sites[i].mechanism in ("weights", "recurrence")
-    ]
-    return before[-1] if before else site
+    weighted = signals.weighted_layers
+    before = bisect_right(weighted, signals.sites[site].order, key=lambda layer: signals.sites[layer].order)
+    return weighted[before - 1] if before else site
 
 
 def is_gate(signals: Signals, site: int, depth: int = 4) -> bool:
     """Whether what a module gives is multiplied with something else: then it may be shut on purpose."""
     path = signals.sites[site].path
-    for link in signals.run.info.links:
-        if link.source != site:
-            continue
+    for link in signals.links_from(site):
         if any(operation.startswith("Mul") for operation in link.operations):
             return True
         leaves = link.target is None and link.container != site and depth

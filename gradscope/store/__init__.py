@@ -14,7 +14,8 @@ and thinned into `summaries-0-1.arrow`, so that a run keeps within its disk budg
 `thinning` for what is kept, the docstring of `gradscope` for how much that is). Every message carries a checksum
 (`messages`).
 
-`RunWriter` appends, `RunReader` follows, `read_run` reads once, `list_runs` looks for runs in a folder. Reading takes
+`RunWriter` appends, `RunReader` follows, and where it is told how much memory it may take, it reads of a large run what
+tells most and looks at the rest (`excerpt`); `read_run` reads once, `list_runs` looks for runs in a folder. Reading takes
 paths and URLs of any filesystem that fsspec can open (`folders`).
 """
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.bench.contenders import CONTENDERS
+from tests.bench.large import show_large
 from tests.bench.soak import soak
 from tests.bench.table import put_into, render
 from tests.bench.trainings import SUBJECTS
@@ -22,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--readme", action="store_true", help="put the table into the README")
     parser.add_argument("--soak", action="store_true", help="10,000 steps: does memory stay where it is?")
+    parser.add_argument("--big", action="store_true", help="only the dashboard over the largest run")
     parser.add_argument("--turns", type=int, default=Patience.turns)
     parser.add_argument("--seconds", type=float, default=Patience.seconds, help="of a turn")
     parser.add_argument("--only", default="", help="rows with this in their name; not for the README")
@@ -32,6 +34,9 @@ def main() -> None:
         for every in (1, "auto"):
             growth = soak(every, 10_000, warm_up=1_000)
             print(f"every={every!r}: {growth / 1e6:+.1f} MB between step 1,000 and step 10,000", flush=True)
+        return
+    if options.big:
+        show_large()
         return
     contenders = [contender for contender in CONTENDERS if options.only in contender.title]
     missing = [contender.needs for contender in contenders if not _is_here(contender.needs)]
@@ -48,6 +53,8 @@ def main() -> None:
             ratios[subject.title][title] = ratio
     table = render(ratios, patience, contenders)
     print(f"\n{table}")
+    if not options.only:
+        show_large()
     if options.readme:
         README.write_text(put_into(README.read_text(encoding="utf-8"), table), encoding="utf-8")
 

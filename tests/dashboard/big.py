@@ -6,7 +6,7 @@ Written by hand, for nobody waits for such a training; the planted events are wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +79,10 @@ def write_big(folder: Path, size: Size) -> Path:
     return folder
 
 
-def begin(folder: Path, size: Size) -> RunWriter:
-    """A writer of the run that has written everything but the summaries."""
-    writer = RunWriter(folder, info(size))
+def begin(folder: Path, size: Size, *, live: bool = False) -> RunWriter:
+    """A writer of the run that has written everything but the summaries; of one that goes on, if `live`."""
+    said = info(size)
+    writer = RunWriter(folder, replace(said, state="recording", ended=None) if live else said)
     writer.write_steps(steps(size), [[1e-3]] * size.steps)
     return writer
 

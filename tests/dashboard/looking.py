@@ -24,6 +24,11 @@ def place(page: Page, layer: str, step: float) -> tuple[float, float]:
 def colour(page: Page, layer: str, step: float) -> tuple[int, int, int]:
     """The colour of a cell, from a picture of the page."""
     x, y = place(page, layer, step)
+    return pixel(page, x, y)
+
+
+def pixel(page: Page, x: float, y: float) -> tuple[int, int, int]:
+    """The colour of a place in the window, from a picture of the page."""
     picture = page.screenshot(clip={"x": round(x), "y": round(y), "width": 1, "height": 1})
     position, packed = 8, b""
     while position < len(picture):  # a PNG: length, name, content and checksum of each chunk

@@ -58,11 +58,12 @@ def main() -> None:
     """Serves the packaged runs of the demos, and takes the pictures."""
     ALL.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        runs = Path(folder) / "runs"
         for example in EXAMPLES.glob("*.zip"):
             with zipfile.ZipFile(example) as archive:
-                archive.extractall(folder)
-        command = [sys.executable, "-m", "gradscope", "dashboard", folder, "--port", "0"]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                archive.extractall(runs)
+        command = [sys.executable, "-m", "gradscope", "dashboard", "runs", "--port", "0"]
+        server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         url = server.stdout.readline().strip()
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

@@ -78,7 +78,7 @@ def test_no_event_is_averaged_away() -> None:
     """One step out of 5,000 that explodes and one NaN are still there when steps share a column."""
     gain = np.ones(5000)
     gain[1234], gain[3333], gain[4444] = 1e4, float("nan"), 1e-7
-    data = map_data(Signals(by_hand({"a": gain, "b": 1.0}, steps=5000)), GAIN)
+    data = map_data(Signals(by_hand({"a": gain.tolist(), "b": 1.0}, steps=5000)), GAIN)
     row = data.rows.index("a")
     assert data.per_column == 10
     assert data.decades.shape[1] == 500
@@ -227,7 +227,7 @@ def test_the_profile_shows_what_theory_expects_of_the_start(tmp_path: Path) -> N
 
 def test_the_profile_says_why_nothing_is_expected() -> None:
     """Layers of which nothing is known have gaps, no line in the legend, and a reason in the help."""
-    data = depth_data(Signals(by_hand({"a": 1.0, "b": 1.0}, kinds={"a": "Odd"}, steps=2)), None)
+    data = depth_data(Signals(by_hand({"a": 1.0, "b": 1.0}, kinds={"a": "Odd", "b": "Odd"}, steps=2)), None)
     assert np.isnan(data.expected_forward).all()
     assert "expected at init" not in str(draw_depth(data, LIGHT)["data"])
     assert depth_help(data)[-1] == "Here it is not complete: no closed form is known for a."

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import shutil
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gradscope.dashboard.runs import Runs
+from gradscope.dashboard.runs import MOST_KEPT, Runs
 from gradscope.errors import NotARun, RunNotFound
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.store import RunWriter
@@ -74,3 +79,117 @@ def test_a_run_without_anything_is_empty(tmp_path: Path) -> None:
     snapshot = Runs(tmp_path).get("begun")
     assert snapshot.is_empty
     assert snapshot.newest_step is None
+
+
+# many runs
+
+
+def test_a_brief_says_what_the_list_shows(save_run: SaveRun, tmp_path: Path) -> None:
+    """A run in a line: verdict, headline, findings by severity, steps, state, and the loss in few points."""
+    save_run(by_hand({"a": 1e-9, "b": 1.0}, loss=[2.0, 1.0, 0.5], steps=3), name="sick")
+    runs = Runs(tmp_path)
+    brief = runs.brief("sick")
+    snapshot = runs.get("sick")
+    assert (brief.verdict, brief.headline) == (snapshot.diagnosis.verdict, snapshot.diagnosis.headline)
+    assert sum(brief.severities.values()) == len(snapshot.diagnosis.findings) > 0
+    assert (brief.model, brief.steps, brief.newest_step, brief.state) == ("Sequential", 3, 2, "ended")
+    np.testing.assert_array_equal(brief.loss[1], [2.0, 1.0, 0.5])
+
+
+def test_a_brief_is_made_once_for_each_growth(tmp_path: Path) -> None:
+    """Asking again costs no reading; a run that grew is read again."""
+    run = by_hand({"a": 1.0, "b": 1.0}, loss=1.0, steps=3)
+    writer = RunWriter(tmp_path / "run", run.info)
+    writer.write_steps(run.steps[:1], [[0.1]])
+    runs = Runs(tmp_path)
+    first = runs.brief("run")
+    assert runs.brief("run") is first
+    assert runs.peek("run") is None
+    writer.write_steps(run.steps[1:2], [[0.1]])
+    writer.close()
+    assert (first.steps, runs.brief("run").steps) == (1, 2)
+
+
+def test_a_brief_of_a_damaged_run_says_what_is_the_matter(save_run: SaveRun, tmp_path: Path) -> None:
+    """One bad run is a line too; a name that is no run is refused."""
+    (save_run(name="bad") / "run.json").write_text("{")
+    assert "run.json is damaged" in Runs(tmp_path).brief("bad").problem
+    with pytest.raises(RunNotFound, match="no run named"):
+        Runs(tmp_path).brief("gone")
+
+
+def test_only_the_runs_looked_at_last_are_kept(save_run: SaveRun, tmp_path: Path) -> None:
+    """A folder of many runs costs the memory of a few."""
+    for number in range(MOST_KEPT + 3):
+        save_run(name=f"run-{number}")
+    runs = Runs(tmp_path)
+    for number in range(MOST_KEPT + 3):
+        runs.get(f"run-{number}")
+    kept = [name for name in sorted(runs.names()) if runs.peek(name) is not None]
+    assert kept == [f"run-{number}" for number in range(3, MOST_KEPT + 3)]
+    again = runs.get("run-3")
+    runs.get("run-0")
+    assert runs.peek("run-3") is again
+    assert runs.peek("run-4") is None
+
+
+def test_of_large_runs_fewer_are_kept(save_run: SaveRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run that is looked at is kept in any case; others go when together they are too large."""
+    monkeypatch.setattr("gradscope.dashboard.runs.MOST_BYTES", 1)
+    save_run(name="one")
+    save_run(name="two")
+    runs = Runs(tmp_path)
+    runs.get("one")
+    two = runs.get("two")
+    assert runs.peek("one") is None
+    assert runs.get("two") is two
+
+
+def test_memory_does_not_grow_with_reloads(save_run: SaveRun, tmp_path: Path) -> None:
+    """[28] Fifty reloads of more runs than are kept: the memory of the server is where it was."""
+    for number in range(6):
+        save_run(by_hand({f"l{i}": 1.0 for i in range(40)}, loss=1.0, steps=40), name=f"run-{number}")
+    runs = Runs(tmp_path)
+
+    def reload(times: int) -> None:
+        for number in range(times):
+            runs.get(f"run-{number % 6}")
+
+    reload(12)
+    gc.collect()
+    tracemalloc.start()
+    reload(6)
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    reload(48)
+    gc.collect()
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert after - before < 200_000
+
+
+def test_two_tabs_on_two_runs_do_not_disturb_each_other(save_run: SaveRun, tmp_path: Path) -> None:
+    """[28] Threads that ask for two runs at once always get their own, judged once."""
+    save_run(by_hand({"a": 1e-9, "b": 1.0}, steps=3), name="sick")
+    save_run(by_hand({"a": 1.0, "b": 1.0}, steps=3), name="well")
+    runs = Runs(tmp_path)
+    names = ["sick", "well"] * 20
+    with ThreadPoolExecutor(8) as pool:
+        snapshots = list(pool.map(runs.get, names))
+    assert [snapshot.name for snapshot in snapshots] == names
+    assert len({id(snapshot) for snapshot in snapshots}) == 2
+    assert [snapshot.diagnosis.verdict for snapshot in snapshots[:2]] == ["unhealthy", "healthy"]
+
+
+def test_a_list_of_two_hundred_runs_is_quick_the_second_time(save_run: SaveRun, tmp_path: Path) -> None:
+    """Versions and lines of 200 runs that did not change are at hand in well under a second."""
+    one = save_run(name="run-0")
+    for number in range(1, 200):
+        shutil.copytree(one, tmp_path / f"run-{number}")
+    runs = Runs(tmp_path)
+    for name in runs.names():
+        runs.brief(name)
+    started = time.process_time()
+    assert {runs.brief(name).verdict for name in runs.names()} == {"unhealthy"}
+    assert time.process_time() - started < 1.0
+    assert not any(runs.peek(name) for name in runs.names())

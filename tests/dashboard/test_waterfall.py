@@ -19,7 +19,14 @@ import gradscope
 from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.figures.waterfall import MOST_BARS, By, WaterfallData, waterfall_data
 from gradscope.dashboard.figures.waterfall_drawing import draw_waterfall, waterfall_height
-from gradscope.dashboard.parts.waterfall import summary, waterfall_card, waterfall_id
+from gradscope.dashboard.parts.waterfall import (
+    summary,
+    waterfall_card,
+    waterfall_frame,
+    waterfall_id,
+    waterfall_outputs,
+    waterfall_values,
+)
 from gradscope.dashboard.theme import DARK, LIGHT
 from gradscope.records import STEP, SUMMARY_ROW, Run, RunInfo
 from gradscope.rules.handwritten import run
@@ -301,6 +308,18 @@ def test_blue_eats_and_orange_adds() -> None:
     assert waterfall_height(data) < 200
 
 
+def test_a_page_can_hold_the_card_and_change_what_is_in_it(sigmoid: Signals) -> None:
+    """Every output is a component of the frame, and every value has its output: a new step makes nothing anew."""
+    outputs, values = waterfall_outputs("page"), waterfall_values(sigmoid, 1, "dark")
+    frame = texts(waterfall_frame("page"))
+    assert outputs.keys() == values.keys()
+    assert all(f'"{output.component_id}"' in frame for output in outputs.values())
+    filled = texts(waterfall_frame("page", values=values))
+    assert filled == texts(waterfall_card(sigmoid, 1, "dark", page="page"))
+    assert values["budget_body"] == {}
+    assert waterfall_values(chain({"a": 1.0}), 0, "light")["budget_body"] == {"display": "none"}
+
+
 def test_the_card_has_its_figures_and_its_tables(sigmoid: Signals) -> None:
     """Two figures with ids of the page, a table of the same numbers for each, and how to read it."""
     card = texts(waterfall_card(sigmoid, 0, "light", page="finding", level=3))
@@ -309,4 +328,4 @@ def test_the_card_has_its_figures_and_its_tables(sigmoid: Signals) -> None:
     assert "Gain budget at step 0" in card
     assert card.count('"Data table"') == 2
     assert card.count("20 Sigmoid × −0.6") >= 2
-    assert "How to read this" in card
+    assert "How to read the gain budget" in card

@@ -202,7 +202,9 @@ def _ticks(layers: tuple[str, ...]) -> dict[str, Any]:
 def _expected(data: DepthData, places: NDArray[np.float64], names: list[str], theme: Theme) -> list[Figure]:
     """Thin dotted lines, above those that they often run along; one entry in the legend shows and hides both."""
     series = (("activation", data.expected_forward), ("gradient", data.expected_backward))
-    shown = [each for each in series if (np.isfinite(each[1][1:]) & np.isfinite(each[1][:-1])).any()]  # a line needs two
+    shown = [
+        each for each in series if (np.isfinite(each[1][1:]) & np.isfinite(each[1][:-1])).any()
+    ]  # a line needs two
     line = {"width": 1.4, "dash": "dot", "color": theme.text}
     shared: Figure = {"type": "scatter", "mode": "lines", "legendgroup": "expected", "line": line}
     lines: list[Figure] = [

@@ -10,7 +10,7 @@ from gradscope.dashboard.theme import MONO, Theme
 from gradscope.dashboard.wording import decades
 from gradscope.reports.numbers import HEALTHY_GAIN
 
-_ROW, _ABOVE, _BELOW = 37, 30, 44  # pixels
+_ROW, _ABOVE, _BELOW = 37, 36, 44  # pixels
 _LONGEST = 36  # characters of a label; what is left out is in the table and under the mouse
 _BAR, _LABEL_AT, _BAR_AT = 0.38, -0.26, 0.24  # of a row
 _PATTERNS = {"block": "/", "not-counted": ".", "closed": "x", "untold": "-"}
@@ -93,7 +93,7 @@ def _hover(bar: Bar) -> str:
     lines = [plain(each) for each in (_cut(bar.label, 70), _cut(bar.effect, 70))]
     lines.append(amount(bar))
     if bar.state in ("part", "block", "untold"):
-        lines.append(f"from {decades(bar.start)} to {decades(bar.end)} decades")
+        lines.append(f"from {decades(bar.start) if bar.start else '0'} to {decades(bar.end)} decades")
     return "<br>".join(lines)
 
 

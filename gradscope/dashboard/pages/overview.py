@@ -25,7 +25,7 @@ from gradscope.dashboard.parts import finding_drawer, finding_list, findings, la
 from gradscope.dashboard.parts.how_to_read import how_to_read
 from gradscope.dashboard.parts.notice import no_step_yet
 from gradscope.dashboard.parts.term import term
-from gradscope.dashboard.parts.waterfall import waterfall_card
+from gradscope.dashboard.parts.waterfall import waterfall_outputs, waterfall_values
 from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.dashboard.theme import theme
 from gradscope.dashboard.wording import duration, step
@@ -54,7 +54,7 @@ OUTPUTS = {
     "onsets": Output(ID["onsets"], "data-onsets"),
     "depth": Output(ID["depth"], "figure"),
     "depth_help": Output(ID["depth-help"], "children"),
-    "budget": Output(ID["budget"], "children"),
+    **waterfall_outputs(),
     "depth_title": Output(ID["depth-title"], "children"),
     "slider": Output(ID["slider"], "value"),
     "slider_end": Output(ID["slider"], "max"),
@@ -83,7 +83,9 @@ def areas(view: View) -> dict[str, Area]:
         "map-view": Area([*charted[1:3], snapshot.name], dict),
         "slider": Area([versions, address.step], lambda: _slider(snapshot, address.step)),
         "depth": Area([versions, address.step, view.scheme], lambda: _depth(view)),
-        "budget": Area([versions, address.step, view.scheme], lambda: _budget(view)),
+        "budget": Area(
+            [versions, address.step, view.scheme], lambda: waterfall_values(snapshot.signals, address.step, view.scheme)
+        ),
         "drawer": Area(_drawer_source(view), lambda: _drawer(view)),
     }
 
@@ -155,10 +157,6 @@ def _depth(view: View) -> Outputs:
         "depth_help": how_to_read("the depth profile", *depth_help(data)),
         "depth_links": links,
     }
-
-
-def _budget(view: View) -> Outputs:
-    return {"budget": waterfall_card(view.snapshot.signals, view.address.step, view.scheme)}
 
 
 def _slider(snapshot: Snapshot, at: int | None) -> Outputs:

@@ -13,6 +13,7 @@ from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
+from gradscope.dashboard.parts.waterfall import waterfall_frame
 from gradscope.dashboard.runs import Runs
 from gradscope.dashboard.theme import LIGHT
 from gradscope.records import Diagnosis
@@ -22,7 +23,7 @@ _PARTS = (
     *("verdict", "status", "next", "empty", "body", "numbers", "controls", "findings", "checks"),
     *("metric", "order", "map", "map-title", "map-legend", "map-help", "map-links", "onsets"),
     *("depth", "depth-title", "depth-help", "depth-links", "slider", "earlier", "later", "latest", "went"),
-    *("budget", "drawer", "drawer-body"),
+    *("drawer", "drawer-body"),
 )
 ID = {part: ids.of("overview", part) for part in _PARTS}
 
@@ -40,7 +41,7 @@ def layout(runs: Runs, address: Address) -> list[Component]:
             [
                 html.Dl([], id=ID["numbers"], className="numbers"),
                 html.Div(
-                    [_findings(), html.Div([map_card(address), _depth_card(), _budget()], className="figures")],
+                    [_findings(), html.Div([map_card(address), _depth_card(), waterfall_frame()], className="figures")],
                     className="columns",
                 ),
             ],
@@ -152,10 +153,6 @@ def _depth_card() -> Component:
         className="card figure",
         **aria(label="Depth profile"),
     )
-
-
-def _budget() -> Component:
-    return html.Div([], id=ID["budget"])
 
 
 def _graph(name: str, height: int, classes: str = "") -> Component:

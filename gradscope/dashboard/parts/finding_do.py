@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 
 from dash import html
@@ -61,6 +62,12 @@ def _body(view: FindingView, item: Suggestion, found: Measurement | None) -> lis
     ]
 
 
+def _typed(folder: str) -> str:
+    """A run's folder as one types it: from here where it lies below."""
+    here = f"{os.getcwd()}{os.sep}"
+    return folder.removeprefix(here) if folder.startswith(here) else folder
+
+
 def _change(view: FindingView, item: Suggestion) -> list[Component]:
     """The change of the user's own lines where it is known, else code to paste."""
     if not item.patch:
@@ -70,7 +77,7 @@ def _change(view: FindingView, item: Suggestion) -> list[Component]:
         code = [code_block(item.code, f"the code of {item.title}")] if item.code else []
         undo = [html.P("To undo it, take these lines out again.", className="dimmed")] if code else []
         return [*place, *code, *undo]
-    run = shlex.quote(str(view.folder.resolved()))
+    run = shlex.quote(_typed(str(view.folder.resolved())))
     fix = f"gradscope fix {run} {view.number} --remedy {item.remedy} --apply"
     parts: list[Component] = [
         html.P(["In your program: ", html.Span(item.location or "", className="mono")], className="dimmed"),

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
-from dash import dcc, html
+from dash import Output, dcc, html
 from dash.development.base_component import Component
 
 from gradscope.dashboard import ids
-from gradscope.dashboard.figures.plotly import graph_config
+from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.figures.waterfall import Bar, By, WaterfallData, changes_nothing, waterfall_data
 from gradscope.dashboard.figures.waterfall_drawing import amount, bar_colour, draw_waterfall, waterfall_height
 from gradscope.dashboard.parts.aria import aria
-from gradscope.dashboard.theme import Theme, theme
+from gradscope.dashboard.parts.how_to_read import how_to_read
+from gradscope.dashboard.theme import LIGHT, Theme, theme
 from gradscope.dashboard.wording import decades, number
 from gradscope.dashboard.wording import step as step_words
 from gradscope.reports.numbers import HEALTHY_GAIN
@@ -23,19 +25,33 @@ from gradscope.signals import Signals
 from gradscope.signals.trunk import trunk
 
 HOW_TO_READ = (
-    "Read it from the top: the gradient leaves the model's output at 0 decades, and each bar is what the next part does to "
-    "it. A bar to the left, in blue, eats: −1 leaves a tenth. A bar to the right, in orange, adds. The last bar is where it "
-    "ends: the backward gain of the first layer. Healthy networks end in the shaded band, a gain of 0.1 … 20. All numbers "
-    "are measured at this one step; along a chain they add up exactly."
+    "From the top: the gradient leaves the model's output at 0 decades, and each bar is what the next part does to it. A "
+    "bar to the left, in blue, eats: −1 leaves a tenth. A bar to the right, in orange, adds.",
+    "The last bar is where it ends, the backward gain of the first layer. In healthy networks it ends in the shaded band, "
+    "at a gain of 0.1 … 20.",
+    "All numbers are measured at this one step. Along a chain they add up exactly; where ways part and join, what lies "
+    "between is measured as one block.",
 )
 _TITLES: dict[By, str] = {"mechanism": "By kind of module", "block": "By place, from the output to the input"}
 _SMALL_REST = 0.1  # decades that were not told apart and need no mention
 
 
+_PROPERTIES = {
+    "title": "children",
+    "summary": "children",
+    "body": "style",
+    "legend": "children",
+    "blocks": "children",
+    **{f"{by}-figure": "figure" for by in _TITLES},
+    **{f"{by}-size": "style" for by in _TITLES},
+    **{f"{by}-table": "children" for by in _TITLES},
+}  # what changes from step to step, and the property that holds it
+
+
 def waterfall_card(
     signals: Signals, step: int | None, scheme: str, page: str = "overview", level: int = 2
 ) -> Component:
-    """The whole card. Its figures' ids are `waterfall_id(page, by)`.
+    """The card with its content; inside a section, on a level below 2, it is no card, and what is by place is folded.
 
     Args:
         signals: the run.
@@ -44,31 +60,86 @@ def waterfall_card(
         page: that it stands on; no two cards on one page.
         level: of its heading.
     """
-    colours = theme(scheme)
-    found = trunk(signals)
+    return waterfall_frame(page, level, waterfall_values(signals, step, scheme))
+
+
+def waterfall_outputs(page: str = "overview") -> dict[str, Output]:
+    """Where `waterfall_values` go on a page that holds a `waterfall_frame`: nothing that is open or drawn is made anew."""
+    found = _PROPERTIES.items()
+    return {_name(part): Output(_id(page, part.replace("-size", "-figure")), value) for part, value in found}
+
+
+def waterfall_values(signals: Signals, step: int | None, scheme: str) -> dict[str, Any]:
+    """The card's content at a step, by the names of `waterfall_outputs`."""
+    colours, found = theme(scheme), trunk(signals)
     shown = {by: waterfall_data(signals, step, by, found) for by in _TITLES}
     data = shown["mechanism"]
-    at = "" if data.step is None else f" at step {step_words(data.step)}"
-    heading = [html.H2, html.H3, html.H4][level - 2]
-    parts: list[Component] = [
-        html.Div(heading(f"Gain budget{at}"), className="figure-head"),
-        html.P(summary(data), className="budget-summary"),
-    ]
-    if len(data.bars) > 1:
-        notes = [
-            html.Div(legend(data, colours), className="legend"),
-            *_blocks(data),
-            html.Details([html.Summary("How to read this"), html.P(HOW_TO_READ)], className="dimmed help"),
-        ]
-        columns = [[_figure(page, by, shown[by], colours), _table(by, shown[by])] for by in _TITLES]
-        columns[0][1:1] = notes
-        parts.append(html.Div([html.Div(column) for column in columns], className="budget-columns"))
-    return html.Section(parts, className="card figure budget", **aria(label="Gain budget"))
+    drawn = len(data.bars) > 1
+    values: dict[str, Any] = {
+        "title": "Gain budget" if data.step is None else f"Gain budget at step {step_words(data.step)}",
+        "summary": summary(data),
+        "body": {} if drawn else {"display": "none"},
+        "legend": legend(data, colours) if drawn else [],
+        "blocks": _blocks(data) if drawn else [],
+    }
+    for by, of in shown.items():
+        values[f"{by}-figure"] = draw_waterfall(of, colours) if drawn else blank(colours)
+        values[f"{by}-size"] = {"height": waterfall_height(of)}
+        values[f"{by}-table"] = _table(by, of)
+    return {_name(part): value for part, value in values.items()}
+
+
+def waterfall_frame(page: str = "overview", level: int = 2, values: dict[str, Any] | None = None) -> Component:
+    """The card before its first content, or with it."""
+    empty: dict[str, Any] = {f"{by}-figure": blank(LIGHT) for by in _TITLES}
+    content = {part: (values or {}).get(_name(part), empty.get(part, {})) for part in _PROPERTIES}
+
+    def with_id(made: Callable[..., Component], part: str, **more: Any) -> Component:
+        return made(content[part] or [], id=_id(page, part), **more)
+
+    def column(by: By) -> list[Component]:
+        graph = dcc.Graph(
+            id=waterfall_id(page, by),
+            figure=content[f"{by}-figure"],
+            config=graph_config(),
+            style=content[f"{by}-size"],
+            responsive=True,
+            animate=False,
+        )
+        caption = [] if by == "block" and level > 2 else [html.Figcaption(_TITLES[by])]
+        figure = html.Figure([*caption, graph], className="budget-figure")
+        table = html.Details([html.Summary("Data table"), with_id(html.Div, f"{by}-table")], className="help")
+        return [figure, table]
+
+    left, right = column("mechanism"), column("block")
+    left[1:1] = [with_id(html.Div, "legend", className="legend"), with_id(html.Div, "blocks")]
+    if level > 2:
+        right = [html.Details([html.Summary(_TITLES["block"]), *right], className="help")]
+    heading = with_id({2: html.H2, 3: html.H3}.get(level, html.H4), "title")
+    title = html.Div([heading, how_to_read("the gain budget", *HOW_TO_READ)], className="titled")
+    columns = html.Div([html.Div(left), html.Div(right)], className="budget-columns")
+    return html.Section(
+        [
+            html.Div(title, className="figure-head"),
+            with_id(html.P, "summary", className="budget-summary"),
+            html.Div(columns, id=_id(page, "body"), style=content["body"]),
+        ],
+        className="budget card figure" if level == 2 else "budget",
+        **aria(label="Gain budget"),
+    )
 
 
 def waterfall_id(page: str, by: By) -> str:
     """The id of one of the card's two graphs."""
-    return ids.of(page, f"waterfall-{by}")
+    return _id(page, f"{by}-figure")
+
+
+def _name(part: str) -> str:
+    return f"budget_{part.replace('-', '_')}"
+
+
+def _id(page: str, part: str) -> str:
+    return ids.of(page, f"budget-{part}")
 
 
 def summary(data: WaterfallData) -> str:
@@ -144,23 +215,6 @@ def legend(data: WaterfallData, colours: Theme) -> list[Component]:
     return [*found, html.Span([band, "healthy end: gain 0.1 … 20"])]
 
 
-def _figure(page: str, by: By, data: WaterfallData, colours: Theme) -> Component:
-    return html.Figure(
-        [
-            html.Figcaption(_TITLES[by]),
-            dcc.Graph(
-                id=waterfall_id(page, by),
-                figure=draw_waterfall(data, colours),
-                config=graph_config(),
-                style={"height": waterfall_height(data)},
-                responsive=True,
-                animate=False,
-            ),
-        ],
-        className="budget-figure",
-    )
-
-
 def _blocks(data: WaterfallData) -> list[Component]:
     """Which containers are one measured block, and what is in the one that did most."""
     if not data.blocks:
@@ -193,8 +247,7 @@ def _plain_decades(value: float) -> str:
 def _table(by: By, data: WaterfallData) -> Component:
     names = ("What" if by == "mechanism" else "Where", "Effect", "Parts", "Decades", "Sum so far")
     rows = [[bar.label, bar.effect, str(bar.count or ""), amount(bar), _so_far(bar)] for bar in data.bars]
-    table = _rows(names, rows, f"Gain budget, {_TITLES[by].lower()}")
-    return html.Details([html.Summary("Data table"), table], className="help")
+    return _rows(names, rows, f"Gain budget, {_TITLES[by].lower()}")
 
 
 def _so_far(bar: Bar) -> str:
