@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
-from gradscope.dashboard.figures.metrics import DEFAULT_METRIC, METRICS
+from gradscope.reports.metrics import DEFAULT_METRIC, METRICS
 
 ORDERS = {"depth": "by depth", "severity": "worst first", "onset": "earliest onset first"}
 _OF_A_RUN = {"": "overview", "layers": "layers", "timeline": "timeline", "checks": "checks", "about": "about"}

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.figures.depth import depth_data
 from gradscope.dashboard.figures.map import MEASURED, NON_FINITE, NOT_RECORDED, ZERO, map_data
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.strips import EDGES, strips_data
 from gradscope.dashboard.parts.layer_detail import layer_detail_data
 from gradscope.dashboard.parts.layer_rows import layer_rows
 from gradscope.dashboard.parts.layer_table import selected
 from gradscope.dashboard.runs import Snapshot
+from gradscope.reports.metrics import METRICS
 
 _STATES = {NOT_RECORDED: "", ZERO: "zero", NON_FINITE: "non-finite"}
 

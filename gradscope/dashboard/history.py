@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.dashboard.figures.cells import NOT_RECORDED, Cells, cells_of
-from gradscope.dashboard.figures.metrics import METRICS, Metric
 from gradscope.records import Run
+from gradscope.reports.cells import NOT_RECORDED, Cells, cells_of
+from gradscope.reports.metrics import METRICS, Metric
 from gradscope.signals import Signals
 
 

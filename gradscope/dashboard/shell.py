@@ -12,7 +12,7 @@ from gradscope.dashboard.learning.examples import EXAMPLE
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.keys import help_dialog
 from gradscope.dashboard.parts.search import search_dialog
-from gradscope.dashboard.theme import FONT, MONO
+from gradscope.reports.theme import FONT, MONO
 
 _OF_A_RUN = {
     "overview": "Overview",

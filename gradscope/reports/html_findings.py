@@ -52,7 +52,7 @@ def _evidence(evidence: list[Document]) -> str:
     for each in evidence:
         limit = ABSENT if each["threshold"] is None else numerals.limit(each["threshold"])
         values = (measured(each), each["healthy"] or ABSENT, limit)
-        cells = "".join(f'<td class="value">{shown(value)}</td>' for value in values)
+        cells = "".join(f"<td>{shown(value)}</td>" for value in values)
         rows.append(f'<tr><th scope="row">{shown(each["name"])}</th>{cells}</tr>')
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 

@@ -83,13 +83,14 @@ def _map(data: PageData, metric: Metric, ends: tuple[float, float]) -> list[str]
     height = max(120, min(360, 16 * len(cells.rows)))
     return [
         f'<div class="side names">{"".join(names)}</div><div class="plot map" style="height: {height}px"><picture>'
-        f'<source media="(prefers-color-scheme: dark)" srcset="{picture(cells, DARK)}">'
+        f'<source media="screen and (prefers-color-scheme: dark)" srcset="{picture(cells, DARK)}">'
         f'<img src="{picture(cells, LIGHT)}" alt="{shown(said)}"></picture>{_lines(data.onsets, ends)}</div>'
     ]
 
 
 def _label(data: PageData, row: int) -> str:
-    name = short(data.map.labels[row], _NAME)
+    first, shared, _ = data.map.labels[row].partition(" … ")
+    name = short(first, _NAME) + (" …" if shared else "")
     mark = data.marks.get(data.map.rows[row])
     return f"{mark} ▸ {name}" if mark else name
 

@@ -6,9 +6,9 @@ from gradscope.reports.palette_png import gradient
 from gradscope.reports.theme import DARK, FONT, LIGHT, MONO, Theme
 
 # The dashboard's own, see assets/gradscope.css.
-_LIGHT = {"page": "#F6F7F9", "line": "#D9DEE5", "code": "#F1F3F6", "link": "#1A49C8", "ok": "#0F7F68"}
+_LIGHT = {"page": "#F6F7F9", "line": "#D9DEE5", "link": "#1A49C8", "ok": "#0F7F68"}
 _LIGHT |= {"error-wash": "#FBEFF1", "warning-wash": "#FBF4E9", "note-wash": "#EEF2FD", "ok-wash": "#EDF7F4"}
-_DARK = {"page": "#14171C", "line": "#2E3540", "code": "#14171C", "link": "#9DB4F2", "ok": "#2BD9B5"}
+_DARK = {"page": "#14171C", "line": "#2E3540", "link": "#9DB4F2", "ok": "#2BD9B5"}
 _DARK |= {"error-wash": "#26171B", "warning-wash": "#251F16", "note-wash": "#191D2A", "ok-wash": "#142320"}
 
 
@@ -38,7 +38,7 @@ def style() -> str:
     )
     return (
         f":root {{ color-scheme: light dark; {light} }}\n"
-        f"@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
         f"body {{ font: 14px/1.5 {FONT}; }}\ncode, pre, .mono {{ font-family: {MONO}; }}\n{_RULES}"
     )
 
@@ -47,16 +47,15 @@ _RULES = """\
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text); font-variant-numeric: tabular-nums; }
 main { max-width: 1100px; margin: 0 auto; padding: 20px 16px 32px; }
-h1, h2, h3, h4, p, dl, dd, ol, ul, figure { margin: 0; }
-h1 { font-size: 22px; line-height: 1.3; font-weight: 700; color: var(--text); }
+h1, h2, h3, p, dl, dd, ol, ul, figure { margin: 0; }
+h1, h3 { text-wrap: pretty; } h1 { font-size: 22px; line-height: 1.3; font-weight: 700; color: var(--text); }
 h2 { font-size: 15px; font-weight: 700; margin: 24px 0 8px; }
 h3 { font-size: 16px; line-height: 1.35; font-weight: 650; margin: 2px 0 8px; }
-h4 { font-size: 14px; font-weight: 650; }
-h1, h3, h4, p, dd, li, td, th, summary { overflow-wrap: anywhere; }
+h1, h3, p, dd, li, td, th, summary { overflow-wrap: anywhere; }
 a { color: var(--link); text-underline-offset: 2px; }
 a:focus-visible, summary:focus-visible { outline: 3px solid var(--note); outline-offset: 2px; }
 code, pre, .mono { font-size: 12.5px; overflow-wrap: anywhere; }
-pre { background: var(--code); border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; margin: 6px 0;
+pre { background: var(--page); border: 1px solid var(--line); border-radius: 6px; padding: 8px 10px; margin: 6px 0;
   white-space: pre-wrap; tab-size: 4; }
 pre .added { color: var(--ok); } pre .removed { color: var(--error); } pre .place { color: var(--dimmed); }
 .dimmed { color: var(--dimmed); }
@@ -75,7 +74,7 @@ pre .added { color: var(--ok); } pre .removed { color: var(--error); } pre .plac
   padding: 0 6px; white-space: nowrap; background: var(--card); }
 .tag-ok { color: var(--ok); } .tag-partly { color: var(--warning); } .tag-failed { color: var(--error); }
 
-.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; margin: 12px 0; }
+.numbers { display: grid; grid-template-columns: repeat(5, minmax(0, 1fr)); gap: 12px; margin: 12px 0; }
 .numbers > div { padding: 8px 14px; }
 .numbers dt, .numbers .note { font-size: 12.5px; color: var(--dimmed); }
 .numbers .number { font-size: 22px; line-height: 1.3; font-weight: 700; }
@@ -125,14 +124,12 @@ pre .added { color: var(--ok); } pre .removed { color: var(--error); } pre .plac
 .finding-head { font-size: 13px; }
 .said { display: grid; grid-template-columns: 74px minmax(0, 1fr); gap: 6px 10px; }
 .said dt { color: var(--dimmed); }
-.said li + li { margin-top: 4px; }
-.said ol { padding-left: 20px; }
+.said li + li, .said p + p, .said figure + p, .said pre + p { margin-top: 4px; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; }
 th, td { text-align: left; vertical-align: top; padding: 3px 12px 3px 0; font-weight: 400;
   border-bottom: 1px solid var(--line); }
 thead th { color: var(--dimmed); font-size: 12.5px; }
-td.value { font-family: inherit; min-width: 80px; }
-.suggestion + .suggestion { margin-top: 14px; padding-top: 12px; border-top: 1px solid var(--line); }
+td { min-width: 80px; }
 details { margin-top: 10px; } details > summary { cursor: pointer; padding: 2px 0; }
 details > div { margin: 4px 0 4px 16px; }
 .trial { max-width: 560px; margin-top: 8px; }
@@ -142,15 +139,15 @@ details > div { margin: 4px 0 4px 16px; }
 .facts-list dt { color: var(--dimmed); }
 footer { font-size: 12.5px; color: var(--dimmed); margin-top: 24px; overflow-wrap: anywhere; }
 @media (max-width: 600px) {
+  .numbers { grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
   .said, .facts-list { grid-template-columns: minmax(0, 1fr); gap: 0; } .said dd { margin-bottom: 8px; }
   .contents li { grid-template-columns: 28px 1fr auto; } .contents li > a { grid-column: 1 / -1; }
   .chart { grid-template-columns: 96px minmax(0, 1fr); }
 }
 @media print {
-  body { background: none; font-size: 12px; } main { max-width: none; padding: 0; }
+  :root { color-scheme: light; } body { background: none; font-size: 12px; } main { max-width: none; padding: 0; }
   .verdict, .plot, .bar, .swatch, pre { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  .numbers > div, .contents li, figure, pre, tr, .suggestion-head { break-inside: avoid; } h2, h3, h4 { break-after: avoid; }
-  .numbers { grid-template-columns: repeat(5, 1fr); }
+  .numbers > div, .contents li, figure, pre, tr, .suggestion-head { break-inside: avoid; } h2, h3 { break-after: avoid; }
   details::details-content { content-visibility: visible; display: block; } /* what is folded is printed too */
 }
 """

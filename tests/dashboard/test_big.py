@@ -12,12 +12,12 @@ from dash._utils import to_json
 
 from gradscope.dashboard.address import parse
 from gradscope.dashboard.figures.map import NON_FINITE, NOT_RECORDED, MapData, map_data
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.followed import Snapshot
 from gradscope.dashboard.history import ExcerptSignals
 from gradscope.dashboard.live import refresh
 from gradscope.dashboard.pages import PAGES
 from gradscope.dashboard.runs import Runs
+from gradscope.reports.metrics import METRICS
 from gradscope.signals import Signals
 from gradscope.store import read_run
 from tests.dashboard.big import Size, begin, steps, summaries, write_big

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Page, Response, expect
 
 from gradscope.dashboard.figures.map import map_data
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.runs import Runs
+from gradscope.reports.metrics import METRICS
 from tests.dashboard.big import Size, begin, steps, summaries
 from tests.dashboard.conftest import Server, Visit
 from tests.dashboard.looking import colour, near, tooltip

@@ -15,8 +15,8 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Page, expect
 
-from gradscope.dashboard.theme import DARK, LIGHT
 from gradscope.numerals import number
+from gradscope.reports.theme import DARK, LIGHT
 from gradscope.reports.words import SHAPES, VERDICT_WORDS
 from tests.dashboard.conftest import Visit
 from tests.dashboard.looking import colour, near, place, tooltip

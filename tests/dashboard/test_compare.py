@@ -15,12 +15,12 @@ from gradscope.comparison import Side, compare, to_document
 from gradscope.comparison.difference import ONLY_A_BROKEN, ONLY_B_BROKEN
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.figures.difference import difference_data, draw_difference, span_of
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.live import refresh
 from gradscope.dashboard.pages.compare import OUTPUTS, PAGE, reads
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.theme import DARK, LIGHT
 from gradscope.records import Run
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import DARK, LIGHT
 from gradscope.rules.handwritten import run
 from gradscope.signals import Signals
 from tests.conftest import SaveRun

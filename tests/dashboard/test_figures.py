@@ -13,11 +13,11 @@ from torch import nn
 from gradscope.dashboard.figures.depth import depth_data, depth_help, draw_depth, latest, nearest
 from gradscope.dashboard.figures.loss import decade_range, downsample, draw_onsets, loss_data, loss_scale, onsets
 from gradscope.dashboard.figures.map import MEASURED, NON_FINITE, NOT_RECORDED, ZERO, draw_map, map_data, marked_rows
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import frame, graph_config, redrawn, short, typed
 from gradscope.dashboard.figures.sparkline import draw_sparkline, sparkline_data
-from gradscope.dashboard.theme import LIGHT
 from gradscope.records import STEP, SUMMARY_ROW, Finding, Run, RunInfo
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import LIGHT
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.signals import Signals
 from gradscope.store import read_run

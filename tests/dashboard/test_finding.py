@@ -30,7 +30,6 @@ from gradscope.dashboard.parts.source_lines import source_line
 from gradscope.dashboard.parts.tag import effect_tag
 from gradscope.dashboard.parts.trial_panel import trial_panel, trial_rows
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.theme import DARK, LIGHT
 from gradscope.errors import RunNotWritable
 from gradscope.records import (
     Cause,
@@ -48,6 +47,7 @@ from gradscope.records import (
     Suggestion,
 )
 from gradscope.reports.finding_markdown import finding_markdown
+from gradscope.reports.theme import DARK, LIGHT
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.signals import Signals
 from gradscope.store.folders import open_folder

@@ -27,9 +27,9 @@ from gradscope.dashboard.parts.layer_rows import LayerRows, container_row, layer
 from gradscope.dashboard.parts.layer_table import PAGE_ROWS, cell, layer_table, selected
 from gradscope.dashboard.parts.layer_tree import MOST_NODES, layer_tree, layer_tree_data
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.theme import LIGHT
 from gradscope.diagnosis import diagnose
 from gradscope.records import HISTOGRAM_BINS, Diagnosis, Finding, Run
+from gradscope.reports.theme import LIGHT
 from gradscope.rules.handwritten import run
 from gradscope.signals import Signals
 from tests.dashboard.recorded import mlp, record

@@ -17,7 +17,6 @@ from gradscope.dashboard.address import Address
 from gradscope.dashboard.app import assets_folder, create_app
 from gradscope.dashboard.figures.map import map_data
 from gradscope.dashboard.figures.map_marks import reorder
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.live import View, refresh
 from gradscope.dashboard.pages.overview import PAGE, drawer_content, moved
 from gradscope.dashboard.pages.overview_layout import ID
@@ -32,6 +31,7 @@ from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.dashboard.shell_wiring import tick
 from gradscope.dashboard.wording import checks_summary, duration, layer_label, percent, when, where
 from gradscope.records import Cause, Check, Diagnosis, Evidence, Finding, NotObserved, Site, Suggestion
+from gradscope.reports.metrics import METRICS
 from gradscope.reports.numbers import Count, HeadlineNumbers, Latest
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.signals import Signals

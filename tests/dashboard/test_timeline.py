@@ -19,9 +19,9 @@ from gradscope.dashboard.figures.timeline import draw_timeline, timeline_data, t
 from gradscope.dashboard.live import refresh
 from gradscope.dashboard.pages.timeline import OUTPUTS, PAGE
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.theme import DARK, LIGHT
 from gradscope.diagnosis import diagnose
 from gradscope.records import Finding, Run
+from gradscope.reports.theme import DARK, LIGHT
 from gradscope.rules.handwritten import run
 from gradscope.signals import Signals
 from gradscope.signals.changes import Change, suspects, what_changed_most, window_before

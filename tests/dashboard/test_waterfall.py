@@ -27,8 +27,8 @@ from gradscope.dashboard.parts.waterfall import (
     waterfall_outputs,
     waterfall_values,
 )
-from gradscope.dashboard.theme import DARK, LIGHT
 from gradscope.records import STEP, SUMMARY_ROW, Run, RunInfo
+from gradscope.reports.theme import DARK, LIGHT
 from gradscope.rules.handwritten import run
 from gradscope.signals import Signals
 from tests.dashboard.recorded import mlp, record

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short, typed
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.metrics import METRICS
 from gradscope.reports.numbers import HEALTHY_GAIN
+from gradscope.reports.theme import Theme
 from gradscope.signals import Signals
 from gradscope.signals.expected import expected
 

@@ -17,9 +17,9 @@ from gradscope.comparison.difference import (
     ONLY_B_ZERO,
 )
 from gradscope.dashboard.figures.loss import Line, downsample, loss_scale
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short, typed
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import Theme
 from gradscope.signals import Signals
 
 _LOSS_HEIGHT, _GAP, _MARGINS = 190, 26, 58  # pixels

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradscope.dashboard.figures.plotly import Figure, axis, plain
-from gradscope.dashboard.theme import Theme
 from gradscope.dashboard.wording import SEVERITY_WORDS, when
 from gradscope.records import Finding, Severity
+from gradscope.reports.theme import Theme
 from gradscope.reports.words import SHAPES
 
 MOST_LANES = 12

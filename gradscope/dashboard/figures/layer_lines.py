@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from gradscope.dashboard.figures.loss import Line, downsample
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, typed
-from gradscope.dashboard.theme import Theme
 from gradscope.records import QUANTITIES
 from gradscope.reports.numbers import HEALTHY_GAIN
+from gradscope.reports.theme import Theme
 from gradscope.signals import Signals
 
 MOST_LINES = 4  # parameters in one panel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gradscope.dashboard.figures.lesson_svg import WIDTH, Drawing
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.theme import Theme
 
 
 class Bars(NamedTuple):

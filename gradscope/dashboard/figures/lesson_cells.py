@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.dashboard.figures.lesson_svg import WIDTH, Drawing
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.theme import Theme
 
 _CELL = 24
 

@@ -6,7 +6,7 @@ import statistics
 from typing import NamedTuple
 
 from gradscope.dashboard.figures.lesson_svg import WIDTH, Drawing
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.theme import Theme
 
 
 class Dots(NamedTuple):

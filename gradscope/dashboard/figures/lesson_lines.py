@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.dashboard.figures.lesson_svg import WIDTH, Drawing
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.theme import Theme
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62, 138, 26, 40
 _HEIGHT = 250

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gradscope.dashboard.figures.lesson_lines import label
 from gradscope.dashboard.figures.lesson_svg import WIDTH, Drawing
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.theme import Theme
 
 
 class Ruler(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from gradscope.dashboard.theme import FONT, Theme
+from gradscope.reports.theme import FONT, Theme
 
 WIDTH = 560  # of a drawing; the page scales it
 Point = tuple[float, float]
@@ -15,7 +15,7 @@ class Drawing:
     """Collects shapes; `svg` gives the image.
 
     Example:
-        >>> from gradscope.dashboard.theme import LIGHT
+        >>> from gradscope.reports.theme import LIGHT
         >>> Drawing(LIGHT, 40).box(0, 0, 10, 10).svg()[:4]
         '<svg'
     """

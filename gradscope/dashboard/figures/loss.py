@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.dashboard.figures.plotly import Figure, typed
-from gradscope.dashboard.theme import Theme
 from gradscope.reports.loss_line import MOST_POINTS as MOST_POINTS
 from gradscope.reports.loss_line import Line as Line
 from gradscope.reports.loss_line import LossData as LossData
@@ -15,6 +14,7 @@ from gradscope.reports.loss_line import downsample as downsample
 from gradscope.reports.loss_line import loss_data as loss_data
 from gradscope.reports.loss_line import onsets as onsets
 from gradscope.reports.loss_line import scale_of
+from gradscope.reports.theme import Theme
 
 
 def loss_scale(values: NDArray[np.float64]) -> Figure:

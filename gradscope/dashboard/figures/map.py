@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradscope.dashboard.figures.loss import LossData, Onset, decade_range, draw_onsets, loss_scale, loss_traces
-from gradscope.dashboard.figures.metrics import METRICS, Metric
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, typed
 from gradscope.dashboard.history import all_cells, recorded_steps
-from gradscope.dashboard.theme import Theme
 from gradscope.reports.cells import MEASURED as MEASURED
 from gradscope.reports.cells import NON_FINITE as NON_FINITE
 from gradscope.reports.cells import NOT_RECORDED as NOT_RECORDED
@@ -19,6 +17,8 @@ from gradscope.reports.layer_map import MapData as MapData
 from gradscope.reports.layer_map import box, layer_map, named_rows, short
 from gradscope.reports.layer_map import cell_colours as cell_colours
 from gradscope.reports.layer_map import marked_rows as marked_rows
+from gradscope.reports.metrics import METRICS, Metric
+from gradscope.reports.theme import Theme
 from gradscope.signals import Signals
 
 

@@ -9,8 +9,8 @@ from dash import Patch
 
 from gradscope.dashboard.figures.map import MapData
 from gradscope.dashboard.figures.plotly import Figure, redrawn
-from gradscope.dashboard.theme import Theme
 from gradscope.records import SEVERITIES, Finding
+from gradscope.reports.theme import Theme
 
 _AROUND = 0.1  # of the run's steps, to each side of where a finding begins
 

@@ -10,8 +10,8 @@ import numpy as np
 from dash import Patch
 from numpy.typing import NDArray
 
-from gradscope.dashboard.theme import FONT, MONO, Theme
 from gradscope.reports.layer_map import short as short
+from gradscope.reports.theme import FONT, MONO, Theme
 
 Figure = dict[str, Any]  # plotly's own JSON; no go.Figure, whose validation costs 10 ms a figure
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.dashboard.parts.layer_rows import LayerRow
-from gradscope.dashboard.theme import Theme
 from gradscope.dashboard.wording import number
+from gradscope.reports.theme import Theme
 
 MEASURES = {
     "gain": "Backward gain",

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.dashboard.figures.loss import downsample
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.records import Finding
+from gradscope.reports.metrics import METRICS
 from gradscope.signals import Signals
 
 _WIDTH, _HEIGHT, _POINTS = 96, 24, 96

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, typed
 from gradscope.dashboard.figures.strips import EDGES, Strip, StripsData, shown_range
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.theme import Theme
 
 ROW_HEIGHT, TOP, BOTTOM = 132, 4, 40  # pixels
 _FULL = 0.5  # share of entries in one bin from which the colour is the strongest

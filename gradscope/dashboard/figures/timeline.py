@@ -9,10 +9,10 @@ from gradscope.dashboard.figures.lanes import Lane, lanes_data, lanes_height, wi
 from gradscope.dashboard.figures.loss import LossData, Onset, loss_data, onsets
 from gradscope.dashboard.figures.map import MapData, draw_map, map_data, marked_rows
 from gradscope.dashboard.figures.map_marks import reorder
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import Figure
-from gradscope.dashboard.theme import Theme
 from gradscope.records import Finding, Run
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import Theme
 from gradscope.signals import Signals
 from gradscope.signals.changes import Suspect, suspects
 

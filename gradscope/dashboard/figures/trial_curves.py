@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, typed
-from gradscope.dashboard.theme import Theme
+from gradscope.reports.theme import Theme
 from gradscope.reports.trial_curves import NO_CHANGE as NO_CHANGE
 from gradscope.reports.trial_curves import RANDOM_CHANGE as RANDOM_CHANGE
 from gradscope.reports.trial_curves import Curve

@@ -6,9 +6,9 @@ import math
 
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain
 from gradscope.dashboard.figures.waterfall import Bar, WaterfallData, changes_nothing, levels
-from gradscope.dashboard.theme import MONO, Theme
 from gradscope.dashboard.wording import decades
 from gradscope.reports.numbers import HEALTHY_GAIN
+from gradscope.reports.theme import MONO, Theme
 
 _ROW, _ABOVE, _BELOW = 37, 36, 44  # pixels
 _LONGEST = 36  # characters of a label; what is left out is in the table and under the mouse

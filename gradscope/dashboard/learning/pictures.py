@@ -17,7 +17,7 @@ from gradscope.dashboard.figures.lesson_ruler import Ruler, draw_ruler
 from gradscope.dashboard.learning import curves
 from gradscope.dashboard.learning.diagrams import DIAGRAMS
 from gradscope.dashboard.learning.picture import Picture, still
-from gradscope.dashboard.theme import theme
+from gradscope.reports.theme import theme
 
 SAMPLES, CHANNELS, POSITIONS, GROUPS = 4, 6, 3, 2
 

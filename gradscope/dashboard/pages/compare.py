@@ -16,7 +16,6 @@ from gradscope.dashboard.figures.difference import (
     span_of,
     state_colours,
 )
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.pages.compare_layout import ID, chosen, layout
 from gradscope.dashboard.pages.compare_words import (
@@ -28,7 +27,8 @@ from gradscope.dashboard.pages.compare_words import (
     verdict_cards,
 )
 from gradscope.dashboard.runs import Runs, Snapshot
-from gradscope.dashboard.theme import theme
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import theme
 
 OUTPUTS = {
     "title": Output(ID["title"], "children"),

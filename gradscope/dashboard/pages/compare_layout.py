@@ -9,11 +9,11 @@ from dash.development.base_component import Component
 from gradscope.comparison import ALIGNMENTS
 from gradscope.dashboard import ids
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.theme import LIGHT
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import LIGHT
 
 _PARTS = (
     *("title", "a", "b", "swap", "missing", "body", "verdicts", "settings", "findings"),

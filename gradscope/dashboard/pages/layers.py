@@ -23,8 +23,8 @@ from gradscope.dashboard.parts.layer_rows import LayerRows, layer_rows
 from gradscope.dashboard.parts.layer_table import layer_table, selected
 from gradscope.dashboard.parts.layer_tree import layer_tree, layer_tree_data
 from gradscope.dashboard.runs import Runs, Snapshot
-from gradscope.dashboard.theme import theme
 from gradscope.dashboard.wording import step
+from gradscope.reports.theme import theme
 from gradscope.reports.words import count
 from gradscope.signals import Signals
 

@@ -11,7 +11,7 @@ from gradscope.dashboard.address import Address
 from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.theme import LIGHT
+from gradscope.reports.theme import LIGHT
 
 _PARTS = (
     *("summary", "views", "steps", "find", "kind", "unhealthy", "list", "links", "columns"),

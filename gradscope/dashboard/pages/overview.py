@@ -16,7 +16,6 @@ from gradscope.dashboard.figures.lanes import lanes_data, with_lanes
 from gradscope.dashboard.figures.loss import loss_data, onsets
 from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data, marked_rows
 from gradscope.dashboard.figures.map_marks import in_place, mark, marks_only, reorder, window
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.mutes import read_mutes
@@ -27,9 +26,10 @@ from gradscope.dashboard.parts.notice import no_step_yet
 from gradscope.dashboard.parts.term import term
 from gradscope.dashboard.parts.waterfall import waterfall_outputs, waterfall_values
 from gradscope.dashboard.runs import Runs, Snapshot
-from gradscope.dashboard.theme import theme
 from gradscope.dashboard.wording import duration, step
 from gradscope.records import Finding
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import theme
 
 _MOST_LANES = 4  # the timeline shows them all
 

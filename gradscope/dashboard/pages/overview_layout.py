@@ -8,15 +8,15 @@ from dash.development.base_component import Component
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.address import ORDERS, Address
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
 from gradscope.dashboard.parts.waterfall import waterfall_frame
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.theme import LIGHT
 from gradscope.records import Diagnosis
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import LIGHT
 
 MAP_HEIGHT = 520  # pixels
 _PARTS = (

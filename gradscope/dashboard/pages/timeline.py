@@ -10,7 +10,6 @@ from gradscope.dashboard.address import Address
 from gradscope.dashboard.downloads import data_links
 from gradscope.dashboard.figures.map import cell_colours
 from gradscope.dashboard.figures.map_marks import in_place, mark, marks_only, window
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.figures.timeline import TimelineData, draw_timeline, timeline_data, timeline_height
 from gradscope.dashboard.live import Area, Outputs, Page, View
@@ -19,7 +18,8 @@ from gradscope.dashboard.pages.timeline_layout import ID, layout
 from gradscope.dashboard.pages.timeline_table import cell_words, numbers_table
 from gradscope.dashboard.parts.term import term
 from gradscope.dashboard.runs import Runs, Snapshot
-from gradscope.dashboard.theme import Theme, theme
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import Theme, theme
 
 OUTPUTS = {
     "metric": Output(ID["metric"], "value"),

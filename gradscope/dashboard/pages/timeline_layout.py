@@ -8,12 +8,12 @@ from dash.development.base_component import Component
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.address import ORDERS, Address
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
 from gradscope.dashboard.runs import Runs
-from gradscope.dashboard.theme import LIGHT
+from gradscope.reports.metrics import METRICS
+from gradscope.reports.theme import LIGHT
 
 _PARTS = (
     *("metric", "order", "first", "last", "map", "map-title", "map-help", "map-legend", "onsets", "cell", "links"),

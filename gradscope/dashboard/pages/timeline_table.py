@@ -10,11 +10,11 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.figures.cells import MEASURED, NON_FINITE, NOT_RECORDED, ZERO
 from gradscope.dashboard.figures.map import MapData
-from gradscope.dashboard.figures.metrics import METRICS
 from gradscope.dashboard.runs import Snapshot
 from gradscope.dashboard.wording import decades, number, step
+from gradscope.reports.cells import MEASURED, NON_FINITE, NOT_RECORDED, ZERO
+from gradscope.reports.metrics import METRICS
 
 _MOST_ROWS, _MOST_STEPS = 100, 8
 _WORDS = {NON_FINITE: "NaN or Inf", ZERO: "exactly 0", NOT_RECORDED: "—"}

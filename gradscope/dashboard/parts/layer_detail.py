@@ -15,10 +15,10 @@ from gradscope.dashboard.parts.layer_drawer import ParameterNumbers, parameter_n
 from gradscope.dashboard.parts.layer_rows import LayerRow, LayerRows, container_row
 from gradscope.dashboard.parts.layer_table import cell, state_tag
 from gradscope.dashboard.parts.tag import severity_tag
-from gradscope.dashboard.theme import Theme
 from gradscope.dashboard.wording import step as step_text
 from gradscope.records import Diagnosis, Finding
 from gradscope.reports.numbers import HEALTHY_GAIN
+from gradscope.reports.theme import Theme
 from gradscope.reports.words import count
 from gradscope.signals import Signals
 

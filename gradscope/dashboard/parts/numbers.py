@@ -5,9 +5,9 @@ from __future__ import annotations
 from dash import html
 
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.figures.metrics import DEFAULT_METRIC
 from gradscope.reports.cards import Card as Card
 from gradscope.reports.cards import cards as cards
+from gradscope.reports.metrics import DEFAULT_METRIC
 
 _METRICS = {"Gradient norm": "gradient-norm"}  # that a card's number is about, where it is not the default
 

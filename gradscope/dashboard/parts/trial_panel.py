@@ -18,9 +18,9 @@ from gradscope.dashboard.figures.trial_curves import (
 )
 from gradscope.dashboard.parts.copying import command_line
 from gradscope.dashboard.parts.term import term
-from gradscope.dashboard.theme import theme
 from gradscope.dashboard.wording import ABSENT, number
 from gradscope.numerals import limit
+from gradscope.reports.theme import theme
 from gradscope.reports.words import basis, cost_of_a_step, count, sentence
 
 Trial = Mapping[str, Any]

@@ -16,10 +16,10 @@ from gradscope.dashboard.figures.waterfall import Bar, By, WaterfallData, change
 from gradscope.dashboard.figures.waterfall_drawing import amount, bar_colour, draw_waterfall, waterfall_height
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.how_to_read import how_to_read
-from gradscope.dashboard.theme import LIGHT, Theme, theme
 from gradscope.dashboard.wording import decades, number
 from gradscope.dashboard.wording import step as step_words
 from gradscope.reports.numbers import HEALTHY_GAIN
+from gradscope.reports.theme import LIGHT, Theme, theme
 from gradscope.reports.words import count
 from gradscope.signals import Signals
 from gradscope.signals.trunk import trunk
