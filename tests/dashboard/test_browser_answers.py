@@ -27,6 +27,8 @@ PLANTED = {
     "skip_connection": ("vanish", r"\b0\b", "skip", "skip|BatchNorm|norm|activation|initiali"),
 }
 
+TRIED = "measured on this training|did not help|needs your edit"
+
 
 @pytest.fixture(scope="module")
 def page(shared_visit: Visit, server: str) -> Page:
@@ -54,7 +56,11 @@ def test_the_page_answers(page: Page, server: str, demo: str) -> None:
     assert re.search(why, said)
     do = section(page, "What to do")
     assert re.search(cure, do, re.IGNORECASE)
-    assert re.search("measured on this training|did not help|needs your edit", do)
+    if not re.search(TRIED, do):  # the same cure was tried for what follows from it
+        page.goto(f"{server}run/{demo}/finding/F2")
+        expect(page.locator("h1")).to_contain_text("F2")
+        do = section(page, "What to do")
+    assert re.search(TRIED, do)
     if "measured on this training" in do:
         assert re.search(r"Sickness gone in \d of \d", do)
 
