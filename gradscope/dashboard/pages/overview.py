@@ -14,7 +14,7 @@ from gradscope.dashboard.downloads import data_links
 from gradscope.dashboard.figures.depth import depth_data, depth_help, draw_depth, latest, nearest
 from gradscope.dashboard.figures.lanes import lanes_data, with_lanes
 from gradscope.dashboard.figures.loss import loss_data, onsets
-from gradscope.dashboard.figures.map import cell_colours, draw_map, map_data, marked_rows
+from gradscope.dashboard.figures.map import MapData, draw_map, map_data, marked_rows
 from gradscope.dashboard.figures.map_marks import in_place, mark, marks_only, reorder, window
 from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.live import Area, Outputs, Page, View
@@ -22,8 +22,8 @@ from gradscope.dashboard.mutes import read_mutes
 from gradscope.dashboard.pages.overview_layout import ID, MAP_HEIGHT, layout
 from gradscope.dashboard.parts import finding_drawer, finding_list, findings, layer_drawer, numbers, verdict
 from gradscope.dashboard.parts.how_to_read import how_to_read
+from gradscope.dashboard.parts.map_card import explained, legend
 from gradscope.dashboard.parts.notice import no_step_yet
-from gradscope.dashboard.parts.term import term
 from gradscope.dashboard.parts.waterfall import waterfall_outputs, waterfall_values
 from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.dashboard.wording import duration, step
@@ -78,7 +78,7 @@ def areas(view: View) -> dict[str, Area]:
     return {
         **always,
         "controls": Area([address.metric, address.order], lambda: {"metric": address.metric, "order": address.order}),
-        "marks": Area([snapshot.name, marked], lambda: {"map": marks_only(_map_figure(view))}),
+        "marks": Area([snapshot.name, marked], lambda: {"map": marks_only(_map_figure(view, _cells(view)))}),
         "map": Area(charted, lambda: _map(view, marked)),
         "map-view": Area([*charted[1:3], snapshot.name], dict),
         "slider": Area([versions, address.step], lambda: _slider(snapshot, address.step)),
@@ -115,10 +115,14 @@ def _opened(view: View) -> Finding | None:
     return finding_drawer.find(view.snapshot.diagnosis, view.address.finding or "")
 
 
-def _map_figure(view: View) -> Figure:
+def _cells(view: View) -> MapData:
+    cells = map_data(view.snapshot.signals, METRICS[view.address.metric])
+    return reorder(cells, view.address.order, view.snapshot.diagnosis.findings)
+
+
+def _map_figure(view: View, data: MapData) -> Figure:
     snapshot, address, colours = view.snapshot, view.address, theme(view.scheme)
     found = snapshot.diagnosis.findings
-    data = reorder(map_data(snapshot.signals, METRICS[address.metric]), address.order, found)
     figure = draw_map(data, loss_data(snapshot.run), onsets(found), marked_rows(data.rows, found), colours)
     lanes = lanes_data(found, int(data.steps[-1]) if len(data.steps) else None)[:_MOST_LANES]
     with_lanes(figure, lanes, colours, lambda number: address.at(finding=number, layer=None).href, MAP_HEIGHT)
@@ -129,21 +133,16 @@ def _map_figure(view: View) -> Figure:
 
 
 def _map(view: View, marked: list[Any]) -> Outputs:
-    address = view.address
-    metric, colours, figure = METRICS[address.metric], theme(view.scheme), _map_figure(view)
-    states = set(map_data(view.snapshot.signals, metric).states.ravel().tolist())
+    address, data = view.address, _cells(view)
+    metric, figure = METRICS[address.metric], _map_figure(view, data)
     same = view.shows("map-view", [address.metric, address.order, view.snapshot.name])
     unmoved = view.shows("marks", [view.snapshot.name, marked])
     return {
         "map": in_place(figure, not unmoved) if same else figure,
         "map_title": [f"{metric.title} by layer and step ", html.Span(f"· {metric.symbol}", className="dimmed")],
-        "map_help": [term(metric.id.replace("-", " "), metric.title), ": ", metric.help],
+        "map_help": explained(data),
         "map_links": data_links(address, "map"),
-        "map_legend": [
-            html.Span([html.Span(className="swatch", style={"background": colour}), words])
-            for state, (colour, words) in cell_colours(metric, colours).items()
-            if state in states
-        ],
+        "map_legend": legend(data, theme(view.scheme)),
     }
 
 

@@ -12,6 +12,7 @@ from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
+from gradscope.dashboard.parts.map_card import choice
 from gradscope.dashboard.parts.waterfall import waterfall_frame
 from gradscope.dashboard.runs import Runs
 from gradscope.records import Diagnosis
@@ -84,6 +85,7 @@ def _findings() -> Component:
 
 def map_card(address: Address) -> Component:
     """The map with what chooses its metric and its order."""
+    metrics = {name: metric.title for name, metric in METRICS.items()}
     return html.Section(
         [
             html.Div(
@@ -94,8 +96,8 @@ def map_card(address: Address) -> Component:
                     ),
                     html.Div(
                         [
-                            _select("metric", {name: metric.title for name, metric in METRICS.items()}, address.metric),
-                            _select("order", ORDERS, address.order, width=170),
+                            choice(ID["metric"], metrics, address.metric, "What the map shows", 230),
+                            choice(ID["order"], ORDERS, address.order, "Order of the map's rows", 170),
                         ],
                         className="controls",
                     ),
@@ -111,19 +113,6 @@ def map_card(address: Address) -> Component:
         className="card figure",
         **aria(label="Map of layers and steps"),
     )
-
-
-def _select(part: str, choices: dict[str, str], value: str, width: int = 230) -> Component:
-    select: Component = dmc.Select(
-        id=ID[part],
-        data=[{"value": name, "label": title} for name, title in choices.items()],
-        value=value,
-        allowDeselect=False,
-        size="xs",
-        w=width,
-        **aria(label={"metric": "What the map shows", "order": "Order of the map's rows"}[part]),
-    )
-    return select
 
 
 def _depth_card() -> Component:

@@ -8,7 +8,6 @@ from dash import ClientsideFunction, Dash, Input, Output, html
 
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.downloads import data_links
-from gradscope.dashboard.figures.map import cell_colours
 from gradscope.dashboard.figures.map_marks import in_place, mark, marks_only, window
 from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.figures.timeline import TimelineData, draw_timeline, timeline_data, timeline_height
@@ -16,7 +15,7 @@ from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.pages.timeline_changes import changes_card, suspects_card
 from gradscope.dashboard.pages.timeline_layout import ID, layout
 from gradscope.dashboard.pages.timeline_table import cell_words, numbers_table
-from gradscope.dashboard.parts.term import term
+from gradscope.dashboard.parts.map_card import explained, legend
 from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.theme import Theme, theme
@@ -115,19 +114,15 @@ def _cursor(address: Address, colours: Theme) -> list[Figure]:
 def _map(view: View, marked: list[Any]) -> Outputs:
     address, snapshot = view.address, view.snapshot
     metric, colours, data = METRICS[address.metric], theme(view.scheme), _data(snapshot, address)
-    figure, states = _figure(view, data), set(data.cells.states.ravel().tolist())
+    figure = _figure(view, data)
     same = view.shows("map-view", [[address.metric, address.order], snapshot.name])
     unmoved = view.shows("marks", [snapshot.name, marked])
     return {
         "map": in_place(figure, not unmoved) if same else figure,
         "map_style": {"height": timeline_height(data)},
         "map_title": [f"Loss, findings, and {metric.title.lower()} by layer and step ", _symbol(metric.symbol)],
-        "map_help": [term(metric.id.replace("-", " "), metric.title), ": ", metric.help],
-        "map_legend": [
-            html.Span([html.Span(className="swatch", style={"background": colour}), words])
-            for state, (colour, words) in cell_colours(metric, colours).items()
-            if state in states
-        ],
+        "map_help": explained(data.cells),
+        "map_legend": legend(data.cells, colours),
         "onsets": " ".join(str(onset.step) for onset in data.onsets),
     }
 

@@ -11,6 +11,7 @@ from gradscope.dashboard.address import ORDERS, Address
 from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
+from gradscope.dashboard.parts.map_card import choice
 from gradscope.dashboard.runs import Runs
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.theme import LIGHT
@@ -38,8 +39,8 @@ def layout(runs: Runs, address: Address) -> list[Component]:
 def _figure(address: Address) -> Component:
     metrics = {name: metric.title for name, metric in METRICS.items()}
     controls = [
-        _select("metric", metrics, address.metric, "What the map shows", 230),
-        _select("order", ORDERS, address.order, "Order of the map's rows", 180),
+        choice(ID["metric"], metrics, address.metric, "What the map shows", 230),
+        choice(ID["order"], ORDERS, address.order, "Order of the map's rows", 180),
         html.Div(
             [
                 html.Span("Steps", className="dimmed"),
@@ -105,19 +106,6 @@ def _changes(address: Address) -> Component:
     )
     head = html.Div([html.H2("What changed most here"), fields], className="figure-head")
     return html.Section([head, html.Div([], id=ID["changes"])], className="card", **aria(label="What changed most"))
-
-
-def _select(part: str, choices: dict[str, str], value: str, label: str, width: int) -> Component:
-    select: Component = dmc.Select(
-        id=ID[part],
-        data=[{"value": name, "label": title} for name, title in choices.items()],
-        value=value,
-        allowDeselect=False,
-        size="xs",
-        w=width,
-        **aria(label=label),
-    )
-    return select
 
 
 def step_field(part: str, value: int | None, label: str) -> Component:
