@@ -26,7 +26,7 @@ from gradscope.dashboard.learning.networks import EPS, Network, flow, network
 from gradscope.dashboard.learning.pictures import GROUPS, PICTURES, draw, together
 from gradscope.dashboard.learning.topic import GROUPS as TOPIC_GROUPS
 from gradscope.dashboard.learning.topic import Topic
-from gradscope.dashboard.learning.topics import TOPICS, grouped, of_demo
+from gradscope.dashboard.learning.topics import TOPICS, grouped
 from gradscope.dashboard.live import refresh
 from gradscope.dashboard.mutes import why_not_kept
 from gradscope.dashboard.pages import learn
@@ -54,6 +54,11 @@ WANTED = {
     "instance-norm", "group-norm", "dropout", "skip-connections", "vanishing", "exploding", "clipping", "initialisation",
     "skip-cure", "normalisation-cure",
 }  # fmt: skip
+
+
+def of_demo(demo: str) -> list[Topic]:
+    """The lessons that a demo's run stands behind."""
+    return [topic for topic in TOPICS.values() if topic.demo == demo]
 
 
 def tensor(values: Any) -> torch.Tensor:

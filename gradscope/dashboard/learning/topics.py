@@ -13,8 +13,3 @@ TOPICS: dict[str, Topic] = {topic.id: topic for topic in (*LOSSES, *LAYERS, *SIC
 def grouped() -> dict[str, list[Topic]]:
     """The lessons of each group."""
     return {group: [topic for topic in TOPICS.values() if topic.group == group] for group in GROUPS}
-
-
-def of_demo(demo: str) -> list[Topic]:
-    """The lessons that show a demo's run."""
-    return [topic for topic in TOPICS.values() if topic.demo == demo]

@@ -24,7 +24,7 @@ def no_run(folder: str) -> Component:
     """For a folder without runs."""
     return notice(
         "No run here yet",
-        f"{folder} holds no recorded training. Start one as below; this page opens it when it appears.",
+        f"{folder} holds no recorded training. Start one as below; it appears here by itself.",
         _RECORD,
     )
 

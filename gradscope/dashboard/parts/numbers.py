@@ -17,7 +17,7 @@ def draw_cards(shown: tuple[Card, ...], address: Address) -> list[html.Div]:
     return [
         html.Div(
             [
-                html.Dt(html.A(card.label, href=_leads_to(card, address), className="whole")),
+                html.Dt(html.A(card.label, href=_leads_to(card, address))),
                 html.Dd(card.value, className=f"number tone-{card.tone}" if card.tone else "number"),
                 html.Dd(card.note, className="dimmed"),
             ],
