@@ -19,6 +19,11 @@
     ├── ProgramError            a program cannot be run under observation, or tried
     │   ├── ProgramNotFound         there is no such script or module
     │   └── NothingToTry            no program is named, or no suggestion can act from outside
+    ├── UsageError              what was typed is no command of ours
+    ├── TestError               what `gradscope.testing` was asked for
+    │   ├── UnusableSample          the model cannot be copied, or not run on what was handed over
+    │   ├── UnhealthyModel          `check_model` found a fault, and was told to raise
+    │   └── UnhealthyTraining       `assert_healthy` found a sickness
     ├── CatalogueError          two rules or remedies share one id
     ├── UnknownId               no rule or demo has this id
     ├── ReportNotWritable       the report's file cannot be written
@@ -107,6 +112,28 @@ class ProgramNotFound(ProgramError, FileNotFoundError):
 
 class NothingToTry(ProgramError):
     """No program is named, or no suggestion can act from outside."""
+
+
+class UsageError(GradScopeError):
+    """What was typed is no command of ours, or its options are not as they should be."""
+
+
+class TestError(GradScopeError):
+    """What `gradscope.testing` raises."""
+
+    __test__ = False  # pytest collects classes that are called so
+
+
+class UnusableSample(TestError, ValueError):
+    """The model cannot be copied, or cannot be run on what was handed over."""
+
+
+class UnhealthyModel(TestError, AssertionError):
+    """A model that was to be healthy before its training is not."""
+
+
+class UnhealthyTraining(TestError, AssertionError):
+    """A training that was to be healthy is not."""
 
 
 class CatalogueError(GradScopeError):

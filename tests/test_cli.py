@@ -76,10 +76,29 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong command or option is said on stderr, exit code 2."""
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert end.value.code == 2
+    assert main(arguments) == 2
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (["report", "--nope", "--json"], "UsageError"),
+        (["report", "-f", "json", "--nope"], "UsageError"),
+        (["explain", "nothing", "--json"], "UnknownId"),
+        (["fix", "no/such/run", "F1", "--json"], "RunNotFound"),
+        (["trial", "--json", "no_such_script.py"], "ProgramNotFound"),
+    ],
+)
+def test_an_error_has_the_envelope_of_every_document(
+    arguments: list[str], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --json every command says its errors on stdout as one document, and in words on stderr."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert (document["schema_version"], document["error"]["kind"]) == (1, kind)
+    assert document["error"]["message"] in said.err
 
 
 def test_an_error_of_gradscope_itself_is_exit_code_3(
@@ -315,12 +334,37 @@ def test_every_rule_is_listed_and_has_a_page() -> None:
     assert _gradscope("explain", name, PYTHONIOENCODING="ascii").stdout.isascii()
 
 
+def test_every_remedy_has_a_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """`gradscope explain` prints a remedy's page too: what it does, what it works against, and its sources."""
+    from gradscope.catalogue import remedies, rules
+
+    assert not set(remedies()) & set(rules())
+    for name, remedy in remedies().items():
+        assert main(["explain", name]) == 0
+        said = capsys.readouterr().out
+        assert said.split() == remedy.page().split()
+        assert all(cause in said for cause in remedy.cures)
+
+
+def test_rules_and_pages_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json both are documents with the same words."""
+    from gradscope.catalogue import rules
+
+    assert main(["rules", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["rules"]
+    assert {each["id"]: each["summary"] for each in listed} == {name: rule.summary for name, rule in rules().items()}
+    assert main(["explain", "dead-units", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["id"], document["kind"]) == ("dead-units", "rule")
+    assert document["page"] == rules()["dead-units"].page()
+
+
 def test_explaining_what_is_not_there_is_an_error() -> None:
     """An unknown id is exit code 2, with a hint."""
     done = _gradscope("explain", "vanishing-gradeint")
     assert (done.stdout, done.returncode) == ("", 2)
     assert done.stderr.startswith(
-        "gradscope: no rule is called 'vanishing-gradeint'; did you mean vanishing-gradient? There are: "
+        "gradscope: no rule or remedy is called 'vanishing-gradeint'; did you mean vanishing-gradient? There are: "
     )
 
 
@@ -479,3 +523,35 @@ def test_an_unknown_demo_is_said(demo_script: Path, capsys: pytest.CaptureFixtur
     """The demos that there are are listed."""
     assert main(["demo", "quik"]) == 2
     assert capsys.readouterr().err == "gradscope: no demo is called 'quik'; did you mean quick? There are: quick.\n"
+
+
+# completion
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_commands_options_and_choices(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """What bash offers after `gradscope` are the commands, after a command its options, after an option its choices."""
+    assert main(["completion", "bash"]) == 0
+    script = tmp_path / "completion"
+    script.write_text(capsys.readouterr().out)
+
+    def offered(*words: str) -> set[str]:
+        program = (
+            f"source {script}; COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; "
+            '_shtab_gradscope; printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    assert offered("gradscope", "''") >= set(cli.commands())
+    assert offered("gradscope", "rep") == {"report"}
+    assert offered("gradscope", "report", "--") >= {"--format", "--json", "--output", "--color"}
+    assert offered("gradscope", "report", "--color", "''") == {"auto", "always", "never"}
+
+
+@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+def test_other_shells_get_all_commands_too(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The script of each shell names every command."""
+    assert main(["completion", shell]) == 0
+    said = capsys.readouterr().out
+    assert [name for name in cli.commands() if name not in said] == []

@@ -32,7 +32,7 @@ from gradscope.records import (
 )
 from gradscope.reports import document, json_text, strips, terminal, words
 from gradscope.reports import trial as trial_text
-from gradscope.reports.document import error_document
+from gradscope.reports.envelope import error_document
 from gradscope.reports.look import Color, Look, look_of
 from gradscope.reports.numbers import Count, Latest, headline_numbers
 from gradscope.rules.handwritten import run as by_hand

@@ -15,16 +15,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from gradscope import __version__
-from gradscope.cli._exit_codes import BROKEN_PIPE, INTERNAL_ERROR, INTERRUPTED, USAGE
-from gradscope.errors import GradScopeError
+from gradscope.cli._exit_codes import BROKEN_PIPE, INTERNAL_ERROR, INTERRUPTED
+from gradscope.errors import GradScopeError, UsageError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,26 +48,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     _tolerate_any_text()
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        parser.print_help(sys.stderr)
-        return USAGE
+    as_json = _asks_for_json(sys.argv[1:] if arguments is None else arguments)
     try:
+        options = parser().parse_args(arguments)
+        if options.command is None:
+            raise UsageError(parser().format_help())
+        as_json = getattr(options, "format", "") == "json"
         return int(options.run(options))
     except GradScopeError as error:
-        print(f"gradscope: {error}", file=sys.stderr)
-        return error.exit_code
+        print(error if isinstance(error, UsageError) else f"gradscope: {error}", file=sys.stderr)
+        return _failed(error, error.exit_code, as_json)
     except (BrokenPipeError, KeyboardInterrupt):
         raise
-    except Exception:
+    except Exception as error:
         import traceback
 
         traceback.print_exc()
         print(
             "gradscope: this is an error of GradScope itself; please report it with the lines above.", file=sys.stderr
         )
-        return INTERNAL_ERROR
+        return _failed(error, INTERNAL_ERROR, as_json)
+
+
+def _failed(error: Exception, code: int, as_json: bool) -> int:
+    """The exit code; what reads JSON gets its document, whatever happened."""
+    if as_json:
+        from gradscope.reports import json_text
+        from gradscope.reports.envelope import error_document
+
+        sys.stdout.write(json_text.render(error_document(error)))
+    return code
+
+
+def _asks_for_json(words: Sequence[str]) -> bool:
+    """Whether JSON is asked for by what cannot be parsed."""
+    pairs = set(itertools.pairwise(words))
+    return "--json" in words or ("-f", "json") in pairs or ("--format", "json") in pairs or "--format=json" in words
 
 
 def commands() -> dict[str, ModuleType]:
@@ -75,15 +92,23 @@ def commands() -> dict[str, ModuleType]:
     return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="gradscope", description="A doctor for neural-network training.")
-    parser.add_argument("--version", action="version", version=f"gradscope {__version__}")
-    choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are raised like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.format_usage()}{self.prog}: error: {message}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    whole = _Parser(prog="gradscope", description="A doctor for neural-network training.")
+    whole.add_argument("--version", action="version", version=f"gradscope {__version__}")
+    choices = whole.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, module in commands().items():
         command = choices.add_parser(name, help=module.HELP, description=module.__doc__)
         module.arguments(command)
         command.set_defaults(run=module.run)
-    return parser
+    return whole
 
 
 _strict: list[tuple[TextIO, str]] = []  # the streams, and how they took what their encoding cannot hold

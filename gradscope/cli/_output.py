@@ -1,11 +1,25 @@
-"""Options for how text is printed, and the look that follows from them."""
+"""Options for what is printed, where and how; the same in every command."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gradscope.errors import ReportNotWritable
+
+if TYPE_CHECKING:
+    from gradscope.reports.look import Look
+
+
+def add_output(parser: ArgumentParser, formats: Sequence[str] = ("terminal", "json")) -> None:
+    """Adds `--format`, `--json`, `--output` and `--color`."""
+    parser.add_argument("-f", "--format", choices=formats, default="terminal", help="default: terminal")
+    parser.add_argument("--json", dest="format", action="store_const", const="json", help="the same as -f json")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write to this file, not to stdout")
+    add_color(parser)
 
 
 def add_color(parser: ArgumentParser) -> None:
@@ -16,6 +30,26 @@ def add_color(parser: ArgumentParser) -> None:
         default="auto",
         help="auto (default): in a terminal, unless NO_COLOR is set or TERM=dumb",
     )
+
+
+def look_for(options: Namespace) -> Look:
+    """How the text is to be laid out where it goes."""
+    from gradscope.reports.look import Look, look_of
+
+    return Look(color=options.color == "always") if options.output else look_of(sys.stdout, options.color)
+
+
+def put(text: str, options: Namespace) -> None:
+    """Writes the text where it was asked for.
+
+    Raises:
+        ReportNotWritable: the file cannot be written.
+    """
+    if options.output is None:
+        sys.stdout.write(text)
+    else:
+        write_file(options.output, text)
+        print(f"written to {options.output}", file=sys.stderr)
 
 
 def write_file(file: Path, text: str) -> None:

@@ -1,31 +1,40 @@
-"""Print a rule's page: what it finds, why that hurts, how it is measured, what to do, and its sources."""
+"""Print the page of a rule (what it finds, why that hurts, how it is measured, what to do) or of a remedy."""
 
 from __future__ import annotations
 
 import difflib
-import sys
 from argparse import ArgumentParser, Namespace
 
+from gradscope.cli._output import add_output, look_for, put
 from gradscope.errors import UnknownId
 
-HELP = "a rule's page: why it hurts, how it is measured, what to do"
+HELP = "a rule's or a remedy's page: why it hurts, how it is measured, what to do"
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument("id", metavar="ID", help="a rule, e.g. vanishing-gradient; `gradscope rules` lists them")
+    parser.add_argument(
+        "id", metavar="ID", help="a rule or remedy, e.g. vanishing-gradient; `gradscope rules` lists the rules"
+    )
+    add_output(parser)
 
 
 def run(options: Namespace) -> int:
     """Prints the page."""
-    from gradscope.catalogue import rules
-    from gradscope.reports.look import look_of
+    from gradscope.catalogue import remedies, rules
+    from gradscope.reports import json_text
+    from gradscope.reports.envelope import envelope
     from gradscope.reports.page import render
 
-    known = rules()
+    known = rules() | remedies()
     if options.id not in known:
-        raise UnknownId(unknown("rule", options.id, list(known)))
-    sys.stdout.write(render(known[options.id].page(), look_of(sys.stdout)))
+        raise UnknownId(unknown("rule or remedy", options.id, list(known)))
+    page = known[options.id].page()
+    if options.format == "json":
+        kind = "rule" if options.id in rules() else "remedy"
+        put(json_text.render(envelope(id=options.id, kind=kind, page=page)), options)
+    else:
+        put(render(page, look_for(options)), options)
     return 0
 
 

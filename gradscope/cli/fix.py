@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 from gradscope.cli._exit_codes import DONE
-from gradscope.cli._output import add_color
+from gradscope.cli._output import add_output, look_for, put
 from gradscope.cli._run_folder import location
 from gradscope.cli.explain import unknown
 from gradscope.errors import NoPatch, UnknownId
@@ -29,15 +30,15 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("finding", metavar="FINDING", help="F1, 1, or the rule's id, e.g. vanishing-gradient")
     parser.add_argument("--remedy", metavar="ID", help="this suggestion (default: the first that has a patch)")
     parser.add_argument("--apply", action="store_true", help="write the change, after a backup")
-    add_color(parser)
+    add_output(parser)
 
 
 def run(options: Namespace) -> int:
     """Prints the diff on stdout, or writes it; what it does and why goes to stderr."""
     from gradscope.diagnosis import diagnose
-    from gradscope.patches import Program
-    from gradscope.patches.write import check, write
+    from gradscope.reports import json_text
     from gradscope.reports.diff import render
+    from gradscope.reports.envelope import envelope
     from gradscope.reports.look import look_of
     from gradscope.signals import Signals
     from gradscope.store import read_run, resolve_run
@@ -49,20 +50,34 @@ def run(options: Namespace) -> int:
     passed = [] if options.remedy else _passed_over(suggestion, finding, signals)
     for line in [*passed, f"{number} {finding.rule}: {suggestion.title}.", f"{suggestion.location}. {suggestion.why}"]:
         print(fill(line, look_of(sys.stderr).width, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
-    if not options.apply:
-        sys.stdout.write(render(suggestion.patch, look_of(sys.stdout, options.color)))
-        return DONE
+    wrote = _apply(suggestion, finding, signals) if options.apply else {}
+    again = _next(recorded.info.command, finding.rule)
+    if options.format == "json":
+        said = {name: getattr(suggestion, name) for name in ("remedy", "title", "why", "location", "patch")}
+        put(json_text.render(envelope(finding=number, rule=finding.rule, **said, wrote=wrote, next=again)), options)
+    elif options.apply:
+        lines = [f"wrote {file}, the old one is {backup}" for file, backup in wrote.items()]
+        put("\n".join([*lines, again]) + "\n", options)
+    else:
+        put(render(suggestion.patch, look_for(options)), options)
+    return DONE
+
+
+def _apply(suggestion: Suggestion, finding: Finding, signals: Signals) -> dict[str, str]:
+    """Writes the change; gives the file that holds the old text for each that was written."""
+    from gradscope.patches import Program
+    from gradscope.patches.write import check, write
+
     changed = _changed(suggestion, finding, signals)
     for file, (old, _) in changed.items():
         check(Path(file), old)  # all of them first: half a change is none
-    program = Program(recorded.info)
-    for file, (old, new) in changed.items():
-        backup = write(Path(file), old, new)
-        print(f"wrote {program.name_of(file)}, the old one is {backup.name}")
-    command = shlex.join(recorded.info.command)
-    again = f"gradscope run {command}" if command else "the training again"
-    print(f"Next: {again}, then gradscope report to see whether {finding.rule} is gone.")
-    return DONE
+    program = Program(signals.run.info)
+    return {program.name_of(file): write(Path(file), old, new).name for file, (old, new) in changed.items()}
+
+
+def _next(command: Sequence[str], rule: str) -> str:
+    again = f"gradscope run {shlex.join(command)}" if command else "the training again"
+    return f"Next: {again}, then gradscope report to see whether {rule} is gone."
 
 
 def _finding(diagnosis: Diagnosis, typed: str) -> tuple[str, Finding]:

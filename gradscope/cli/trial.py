@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
 
 from gradscope.cli._exit_codes import DONE, INTERRUPTED
-from gradscope.cli._output import add_color
+from gradscope.cli._output import add_output, look_for, put
 
 HELP = "try the suggested cures, with controls, and rank them by measured effect"
 
@@ -35,8 +34,7 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--run", metavar="RUN", dest="recorded", help="take the cures from this run, and store them there"
     )
-    parser.add_argument("-f", "--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
-    add_color(parser)
+    add_output(parser)
     parser.add_argument(
         "-m", dest="module", metavar="MODULE", nargs=REMAINDER, help="try a module, as python -m runs it"
     )
@@ -55,7 +53,6 @@ def run(options: Namespace) -> int:
     from contextlib import suppress
 
     from gradscope.reports import json_text, trial
-    from gradscope.reports.look import look_of
     from gradscope.trials import try_program
     from gradscope.trials.experiment import Options
 
@@ -76,10 +73,6 @@ def run(options: Namespace) -> int:
         ),
     )
     content = report.to_document()
-    text = (
-        json_text.render(content)
-        if options.format == "json"
-        else trial.render(content, look_of(sys.stdout, options.color))
-    )
-    sys.stdout.write(text)
+    text = json_text.render(content) if options.format == "json" else trial.render(content, look_for(options))
+    put(text, options)
     return INTERRUPTED if report.interrupted else DONE

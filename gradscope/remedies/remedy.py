@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -70,6 +71,20 @@ class Remedy(ABC):
             raise NoPatch("the run kept no source: record it with `gradscope run`")
         edits = self.edits(finding, signals, program)
         return program.location(edits), program.patch(edits)
+
+    @classmethod
+    def page(cls) -> str:
+        """The remedy's page as plain text: its docstring, what it works against, and its sources."""
+        lines = [cls.id, "=" * len(cls.id), "", f"{cls.title}.", "", inspect.cleandoc(cls.__doc__ or "")]
+        lines += [
+            "",
+            "Works against, from 0 to 1:",
+            *(f"    {cause} ({value:g})" for cause, value in cls.cures.items()),
+        ]
+        if cls.needs_edit:
+            lines += ["", f"No trial can apply it from outside: {cls.needs_edit}."]
+        lines += ["", "Sources:", *(f"    {source}" for source in cls.sources)]
+        return "\n".join(lines)
 
     def possible(self, signals: Signals) -> bool:
         """Whether there is something in this model that it can be applied to."""

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from gradscope.reports import words
 from gradscope.reports.cards import Card
-from gradscope.reports.document import Document
+from gradscope.reports.envelope import Document
 from gradscope.reports.finding_words import run_facts, totals, waiting
 from gradscope.reports.html_data import PageData
 from gradscope.reports.html_findings import contents, effect_tag, finding
@@ -35,11 +35,11 @@ def render(data: PageData) -> str:
     document = data.document
     metric = METRICS[data.map.metric]
     shape, tone = _look(document)
-    findings = [finding(each, document) for each in document["findings"]]
+    findings = [finding(each, document, data.muted.get(each["number"])) for each in document["findings"]]
     body = [
         _verdict(document, shape, tone),
         f'<dl class="numbers">{"".join(map(_card, data.cards))}</dl>',
-        *(["<h2>Findings, most likely root cause first</h2>", contents(document)] if findings else []),
+        *(["<h2>Findings, most likely root cause first</h2>", contents(document, data.muted)] if findings else []),
         f'<h2>{metric.title} by layer and step <span class="dimmed">· {metric.symbol}</span></h2>',
         chart(data),
         *(["<h2>Why, and what to do</h2>", *findings] if findings else []),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from gradscope.reports.document import Document
+from gradscope.reports.envelope import Document
 
 
 def render(document: Document) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from gradscope import numerals
 from gradscope.reports import words
-from gradscope.reports.document import Document
+from gradscope.reports.envelope import Document
 from gradscope.reports.look import Look
 from gradscope.reports.terminal import printed
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradscope.reports.document import SCHEMA_VERSION, encode
+from gradscope.reports.document import encode
+from gradscope.reports.envelope import envelope
 from gradscope.reports.trial import render
 from gradscope.trials.candidates import NotTried
 from gradscope.trials.outcome import Outcome
@@ -47,7 +48,7 @@ class TrialReport:
     def to_document(self) -> dict[str, Any]:
         """Everything as dicts, lists, strings and numbers that JSON can hold, see `reports.document`."""
         content = {
-            "schema_version": SCHEMA_VERSION,
+            **envelope(),
             "run": str(self.run),
             "command": self.command,
             "headline": self.headline,

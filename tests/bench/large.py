@@ -18,9 +18,11 @@ import torch
 from gradscope.records import Rows
 from gradscope.store import RunWriter
 from tests.bench.contenders import with_gradscope
+from tests.bench.growing import grow, more
+from tests.bench.large_browser import measure_in_browser
 from tests.bench.trainings import Training, mlp
 from tests.bench.viewer import Drawn, Viewer, viewer
-from tests.dashboard.big import Size, begin, steps, summaries
+from tests.dashboard.big import Size, begin, summaries
 
 GROWTHS, RELOADS, METRICS = 12, 50, ("backward-gain", "gradient-norm", "forward-gain", "update-ratio")
 
@@ -58,23 +60,14 @@ def measure_large(size: Size | None = None, growths: int = GROWTHS, reloads: int
             opened = seen.draw()
             while opened.left:
                 opened = replace(seen.draw(), seconds=opened.seconds)
-            refreshed = tuple(_grown(writer, seen, *more) for more in _more(size, growths))
+            refreshed = tuple(_grown(writer, seen, *rows) for rows in more(size, growths))
             reloaded = tuple(seen.draw(f"?metric={METRICS[number % len(METRICS)]}") for number in range(reloads))
         writer.close()
     return Figures(opened, refreshed, reloaded)
 
 
-def _more(size: Size, count: int) -> Iterator[tuple[Rows, Rows]]:
-    """Closed and recorded steps behind the last one."""
-    step, rows = steps(size)[:1], next(summaries(size))
-    for number in range(size.steps, size.steps + count):
-        step["step"] = rows["step"] = number
-        yield step, rows
-
-
 def _grown(writer: RunWriter, seen: Viewer, step: Rows, rows: Rows) -> Drawn:
-    writer.write_summaries(rows)
-    writer.write_steps(step, [[1e-3]])
+    grow(writer, step, rows)
     return seen.draw()
 
 
@@ -134,6 +127,7 @@ def show_large() -> None:
     size = Size()
     print(f"the dashboard over {size.layers:,} layers x {size.steps:,} steps", flush=True)
     print("\n".join(measure_large(size).lines()), flush=True)
+    print("\n".join(measure_in_browser(size).lines()), flush=True)
     print("a training with the dashboard open, over the same with it closed", flush=True)
     wall, cpu = cost_of_looking()
     print(f"  a step's time          {wall:7.3f}      goal   1.01    CPU time {cpu:.3f}", flush=True)
