@@ -22,6 +22,7 @@ from gradscope.store.schema import (
     SUMMARIES,
     SUMMARY_SCHEMA,
     parse_event,
+    plain,
     step_batch,
     summary_batch,
     to_rows,
@@ -132,8 +133,8 @@ def _contents(files: list[Path]) -> Iterator[bytes]:
 
 def _look(header: bytes, piece: bytes) -> _Seen:
     (batch,) = pa.ipc.open_stream(header + piece, options=_FEW_COLUMNS)
-    quantity, squares = batch.column("quantity").to_numpy(), batch.column("sum_squares").to_numpy()
-    non_finite = bool(np.any(batch.column("non_finite").to_numpy(zero_copy_only=False)))
+    quantity, squares = plain(batch.column("quantity")), plain(batch.column("sum_squares"))
+    non_finite = bool(np.any(plain(batch.column("non_finite"))))
     largest, smallest = np.full(len(QUANTITIES), -np.inf), np.full(len(QUANTITIES), np.inf)
     finite = np.isfinite(squares)
     np.maximum.at(largest, quantity[finite], squares[finite])
