@@ -178,6 +178,10 @@ def _suggestions(finding: Finding, signals: Signals) -> tuple[Suggestion, ...]:
         if known := [remedies()[name].advice(finding, signals) for name in names if name in remedies()]:
             one = chosen.get(names[0], known[0]) if len(names) == 1 else _together(known)
             chosen[one.remedy] = replace(one, trial=dict(trial))
+    elsewhere = _trials_of_others(finding.rule, signals)
+    for name, one in chosen.items():
+        if one.trial is None and name in elsewhere:
+            chosen[name] = replace(one, trial=elsewhere[name])
     return tuple(sorted(chosen.values(), key=_by_effect))  # stable: estimates stay as they are
 
 
@@ -185,6 +189,20 @@ def _trials(rule: str, signals: Signals) -> dict[tuple[str, ...], Mapping[str, A
     """What trials of this run measured against a rule's finding, by the remedies: the newest of each."""
     told = [event.data for event in signals.run.events if event.kind == "trial" and event.data.get("rule") == rule]
     return {tuple(each.get("remedies", ())): each for each in told}
+
+
+def _trials_of_others(rule: str, signals: Signals) -> dict[str, dict[str, Any]]:
+    """What trials of this run measured of single remedies against other rules' findings, as it may be said of this rule's.
+
+    The loss is that of the whole training, so it counts here too; which sickness went away is said with its name.
+    """
+    told = [event.data for event in signals.run.events if event.kind == "trial" and event.data.get("rule") != rule]
+    measured = [each for each in told if each.get("state") == "measured" and each.get("loss") is not None]
+    return {
+        each["remedies"][0]: {**each, "outcome": f"judged by {each.get('rule')}: {each.get('outcome', '')}"}
+        for each in measured
+        if len(each.get("remedies", ())) == 1
+    }
 
 
 def _together(parts: list[Suggestion]) -> Suggestion:

@@ -9,6 +9,7 @@ import struct
 import sys
 import zlib
 from dataclasses import replace
+from datetime import datetime, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,20 @@ import pytest
 from numpy.typing import NDArray
 
 from gradscope.cli import main
+from gradscope.dashboard.mutes import mute, unmute
 from gradscope.diagnosis import diagnose
 from gradscope.records import STEP, SUMMARY_ROW, Diagnosis, NotObserved, Run, RunInfo
-from gradscope.reports import cells, html, html_style, palette_png, terminal
-from gradscope.reports.html_data import PageData, page_data
-from gradscope.reports.html_lines import nice_ticks, value_ticks
+from gradscope.reports import cells, html, palette_png, terminal
+from gradscope.reports.html import style as html_style
+from gradscope.reports.html.data import PageData, page_data
+from gradscope.reports.html.lines import nice_ticks, value_ticks
 from gradscope.reports.layer_map import MapData
 from gradscope.reports.look import Look
 from gradscope.reports.loss_line import Scale
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.theme import DARK, LIGHT
 from gradscope.rules.handwritten import run as by_hand
+from gradscope.store.folders import open_folder
 from tests.conftest import SaveRun
 
 NAN = math.nan
@@ -95,14 +99,29 @@ def test_a_page_loads_nothing_and_runs_nothing(name: str) -> None:
     reader = Reader(page_of(PAGES[name]))
     assert reader.open == []
     assert ("html", {"lang": "en"}) in reader.tags
-    policy = {"http-equiv": "Content-Security-Policy", "content": html.POLICY}
+    policy = {"http-equiv": "Content-Security-Policy", "content": html.page.POLICY}
     assert ("meta", policy) in reader.tags
-    assert html.POLICY == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert html.page.POLICY == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert not {tag for tag, _ in reader.tags} & {"script", "link", "iframe", "object", "embed", "form", "base", "b"}
     for tag, attributes in reader.tags:
         assert not [name for name in attributes if name.startswith("on")]
         for place in ("src", "srcset", "href"):
             assert (attributes.get(place) or "#").startswith("#" if tag == "a" else ("data:image/png", "#"))
+
+
+def test_a_muted_finding_stays_and_says_why(save_run: SaveRun) -> None:
+    """What somebody has muted is shown, marked in the list, with the reason as text and the day."""
+    folder = save_run(SICK)
+    finding = diagnose(SICK).findings[0]
+    mute(open_folder(folder), finding, "<b>known</b> since May")
+    day = datetime.now(timezone.utc).date().isoformat()
+    reader = Reader(html.render(page_data(SICK, diagnose(SICK), folder)))
+    assert "muted · step 0" in reader.text
+    assert f"Muted On {day}: <b>known</b> since May" in reader.text
+    unmute(open_folder(folder), finding)
+    text = Reader(html.render(page_data(SICK, diagnose(SICK), folder))).text
+    assert "muted ·" not in text
+    assert "Muted On" not in text
 
 
 def test_hostile_names_are_text() -> None:

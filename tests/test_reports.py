@@ -30,7 +30,7 @@ from gradscope.records import (
     Suggestion,
     VerdictName,
 )
-from gradscope.reports import document, json_text, strips, terminal, words
+from gradscope.reports import benchmark, document, json_text, strips, terminal, words
 from gradscope.reports import trial as trial_text
 from gradscope.reports.envelope import error_document
 from gradscope.reports.look import Color, Look, look_of
@@ -41,7 +41,14 @@ from gradscope.signals import Signals
 NAN, INF = math.nan, math.inf
 EMPTY = Run(RunInfo("empty", "Net", 0.0), np.zeros(0, STEP), np.zeros((0, 0)), np.zeros(0, SUMMARY_ROW))
 HEALTHY = Diagnosis("healthy", "Nothing is wrong.")
+MEASURED = benchmark.Benchmark("2026-11-29", 60, 40, {"activation-contracts": benchmark.Rate(50, 47)})
 RENDERERS = {"json": json_text.render, "terminal": terminal.render}
+
+
+@pytest.fixture(autouse=True)
+def _measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the benchmark gave changes with every measurement: here it is always the same."""
+    monkeypatch.setattr(benchmark, "benchmark", lambda: MEASURED)
 
 
 def _finding(severity: Severity = "error", **changes: Any) -> Finding:
@@ -400,6 +407,8 @@ F1 vanishing-gradient
     when     step 0 to 7, the newest
     seen     backward gain at a: 1.00e-9 (threshold 0.001, healthy 0.1 … 20)
     why      most likely activation-contracts (86 %): each Sigmoid keeps 0.25
+             Right in 47 of the 50 benchmark trainings where it was named first;
+             GradScope is developed on these, so expect less on others.
              also possible other (30 %): maybe
     try      1. Use ReLU [estimate]
              it keeps the gradient
@@ -415,6 +424,8 @@ F2 dead-units
     when     step 0 to 7, the newest
     seen     backward gain at a: 1.00e-9 (threshold 0.001, healthy 0.1 … 20)
     why      most likely activation-contracts (86 %): each Sigmoid keeps 0.25
+             Right in 47 of the 50 benchmark trainings where it was named first;
+             GradScope is developed on these, so expect less on others.
              also possible other (30 %): maybe
 
 Backward gain of the worst layers, step 0 to 7

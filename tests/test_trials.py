@@ -431,6 +431,28 @@ def test_measured_suggestions_lead_and_failed_ones_come_last() -> None:
     ]  # fmt: skip
 
 
+def test_an_outcome_stands_beside_its_remedy_wherever_that_is_suggested() -> None:
+    """A trial against another rule's finding measured the whole training: it counts, and says what it was judged by."""
+    remedy = diagnose(SICK).findings[0].suggestions[1].remedy
+    other = {**_event("helped", [remedy]), "rule": "dead-units", "state": "measured", "loss": 0.4}
+    first = diagnose(_with(other)).findings[0].suggestions[0]
+    assert (first.remedy, first.basis) == (remedy, "measured")
+    assert first.trial == {**other, "outcome": "judged by dead-units: helped!"}
+    own = _event("failed", [remedy])
+    last = diagnose(_with(own, other)).findings[0].suggestions[-1]
+    assert (last.remedy, last.trial) == (remedy, own)  # its own trial counts, older or not
+
+
+@pytest.mark.parametrize(
+    "lacks", [{"loss": None}, {"state": "crashed"}, {"remedies": ["activation-swap", "batch-norm"]}]
+)
+def test_what_measured_no_loss_of_one_remedy_says_nothing_elsewhere(lacks: dict[str, Any]) -> None:
+    """Without a loss, without an end, or tried with another remedy, an outcome stays with the finding it was aimed at."""
+    remedy = diagnose(SICK).findings[0].suggestions[1].remedy
+    other = {**_event("helped", [remedy]), "rule": "dead-units", "state": "measured", "loss": 0.4, **lacks}
+    assert [each.trial for each in diagnose(_with(other)).findings[0].suggestions if each.trial] == []
+
+
 def test_what_was_tried_together_is_a_suggestion_of_its_own() -> None:
     """Both titles, both codes, one outcome."""
     both = diagnose(_with(_event("helped", ["activation-swap", "batch-norm"]))).findings[0].suggestions[0]

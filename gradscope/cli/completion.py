@@ -7,7 +7,7 @@ from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
 
 HELP = "print what bash, zsh or tcsh needs to complete commands and options"
 SHELLS = ("bash", "zsh", "tcsh")
-FOLDERS, FILES = ("path", "run_dir", "recorded"), ("output", "program", "baseline")  # options that name one
+FOLDERS, FILES = ("path", "a", "b", "run_dir", "recorded"), ("output", "program", "baseline")  # options that name one
 
 
 def arguments(parser: ArgumentParser) -> None:

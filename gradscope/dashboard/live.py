@@ -161,7 +161,7 @@ def refresh(
         names = page.reads(runs, address)
         if address.run is not None and not names:
             raise RunNotFound(f"no run named {address.run!r} in {runs.location}.")
-        stamps = [runs.stamp(name) for name in names]
+        stamps = runs.stamps(names)
         versions = tuple(f"{name} {stamp.version}" for name, stamp in zip(names, stamps, strict=True))
         if held and [version.partition(" ")[0] for version in drawn_from.get("versions", [])] == list(names):
             versions = tuple(drawn_from["versions"])

@@ -1,4 +1,4 @@
-"""Findings that somebody has muted, with the reason: kept in the run's folder, in a file of its own.
+"""Mutes a finding with a reason, and takes that back: kept in the run's folder, in a file of its own.
 
 The training's writer never touches that file, and this never touches the writer's.
 """
@@ -9,52 +9,18 @@ import contextlib
 import os
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import orjson
 
 from gradscope.errors import RunNotWritable
-from gradscope.records import SEVERITIES, Finding, Severity
+from gradscope.records import Finding
 from gradscope.store.folders import Folder, LocalFolder
+from gradscope.store.mutes import MUTES_FILE, Mute, read_mutes
 
-MUTES_FILE = "mutes.json"
 _MOST_LAYERS = 200  # kept of a finding, the worst first
 _LONGEST_REASON = 500  # characters
 _WRITING = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Mute:
-    """What was muted, and why."""
-
-    rule: str
-    severity: Severity
-    layers: tuple[str, ...]
-    reason: str
-    time: float  # seconds since 1970
-
-    def holds(self, finding: Finding) -> bool:
-        """Whether it is of this finding: the same rule, some of the same layers, and no graver than it was."""
-        same_place = bool({*self.layers} & {*finding.layers}) or self.layers == finding.layers
-        return (
-            self.rule == finding.rule
-            and same_place
-            and SEVERITIES.index(finding.severity) <= SEVERITIES.index(self.severity)
-        )
-
-
-def read_mutes(folder: Folder) -> tuple[Mute, ...]:
-    """The mutes of a run; none where its file is not there or is damaged."""
-    try:
-        found = [Mute(**{**each, "layers": tuple(each["layers"])}) for each in orjson.loads(folder.read(MUTES_FILE))]
-    except Exception:  # a remote filesystem has errors of its own; a finding that is shown does no harm
-        return ()
-    return tuple(each for each in found if each.severity in SEVERITIES)
-
-
-def mute_of(finding: Finding, mutes: tuple[Mute, ...]) -> Mute | None:
-    """The mute that holds for a finding; None when it is to be shown."""
-    return next((each for each in mutes if each.holds(finding)), None)
 
 
 def why_not_kept(folder: Folder) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from gradscope.dashboard.brief import Brief, brief_of
@@ -13,6 +15,7 @@ from gradscope.errors import GradScopeError, NotARun, RunNotFound
 from gradscope.store import part_folders
 from gradscope.store.find import runs_in
 from gradscope.store.folders import Folder, Location, open_folder
+from gradscope.store.mutes import MUTES_FILE
 from gradscope.store.schema import RUN_FILE
 
 MOST_KEPT = 4  # runs that are kept in memory after they were looked at
@@ -24,8 +27,8 @@ MOST_BRIEFS = 5_000
 class Stamp:
     """What a run folder's files say without being read."""
 
-    version: str  # changes whenever the run does
-    written: float  # seconds since 1970
+    version: str  # changes whenever the run does, or what is muted of it
+    written: float  # by the training, seconds since 1970
 
 
 class Runs:
@@ -56,6 +59,10 @@ class Runs:
         """The runs' names, newest first."""
         return [self._root.name] if self._single else [folder.name for folder in runs_in(self._root)]
 
+    def listed(self) -> AbstractSet[str]:
+        """What is in the folder, runs or not: for many questions to `stamp` at one moment."""
+        return {self._root.name} if self._single else frozenset(self._root.folders())
+
     def folder(self, name: str) -> Folder:
         """The folder of a run. Only names that `names` lists are accepted, so that none leads out of the folder; and
         those of the examples that come with GradScope.
@@ -63,33 +70,38 @@ class Runs:
         Raises:
             RunNotFound: no such run.
         """
-        if (packaged := example_folder(name)) is not None:
-            return packaged
-        if self._single:
-            found = self._root if name == self._root.name else None
-        else:
-            listed = name in self._root.folders() and part_folders(self._root.child(name)) != []
-            found = self._root.child(name) if listed else None
-        if found is None:
-            raise RunNotFound(f"no run named {name!r} in {self.location}: it was moved, renamed or deleted.")
-        return found
+        packaged = example_folder(name)
+        return packaged if packaged is not None else self._found(name, None)[0]
 
-    def stamp(self, name: str) -> Stamp:
+    def stamp(self, name: str, listed: AbstractSet[str] | None = None) -> Stamp:
         """A run's version, from its files' sizes and times: cheap enough to ask every second.
+
+        Args:
+            name: of the run.
+            listed: what `listed` just gave; else the folder is listed for this one.
 
         Raises:
             RunNotFound: no such run.
         """
         parts, written = [name], 0.0
-        for part in part_folders(self.folder(name)):
+        for part in self._found(name, listed)[1]:
             files = part.files()
             parts += [part.name, files[RUN_FILE].version if RUN_FILE in files else ""]
             parts += [f"{file}.{stamp.size}" for file, stamp in sorted(files.items())]
-            written = max(written, *(stamp.written for stamp in files.values()), 0.0)
+            written = max(written, *(stamp.written for file, stamp in files.items() if file != MUTES_FILE), 0.0)
         followed = self._followed.get(name)
         if followed is not None and followed.rounds:
             parts.append(f"read {followed.rounds}")
         return Stamp("-".join(parts), written)
+
+    def stamps(self, names: Iterable[str]) -> list[Stamp]:
+        """The stamps of several runs at one moment, for which the folder is listed once.
+
+        Raises:
+            RunNotFound: one of them is not there.
+        """
+        listed = self.listed()
+        return [self.stamp(name, listed) for name in names]
 
     def get(self, name: str) -> Snapshot:
         """The run as it is now, read and judged again only when its files grew.
@@ -137,6 +149,16 @@ class Runs:
             while len(self._briefs) > MOST_BRIEFS:
                 del self._briefs[next(iter(self._briefs))]
         return brief
+
+    def _found(self, name: str, listed: AbstractSet[str] | None) -> tuple[Folder, list[Folder]]:
+        """A run's folder and its parts."""
+        folder = example_folder(name)
+        if folder is None and name in (self.listed() if listed is None else listed):
+            folder = self._root if self._single else self._root.child(name)
+        parts = [] if folder is None else part_folders(folder)
+        if folder is None or not parts:
+            raise RunNotFound(f"no run named {name!r} in {self.location}: it was moved, renamed or deleted.")
+        return folder, parts
 
     def _version(self, name: str) -> str:
         """The version of the files alone."""

@@ -13,7 +13,7 @@ from gradscope.dashboard import ids
 from gradscope.dashboard.address import Address, parse
 from gradscope.dashboard.live import Page, frame
 from gradscope.dashboard.parts import verdict
-from gradscope.dashboard.parts.chip import chip_text
+from gradscope.dashboard.parts.chip import chip_text, origin_text
 from gradscope.dashboard.parts.search import results, search
 from gradscope.dashboard.runs import Runs
 from gradscope.dashboard.shell import choices, navigation, run_select_style
@@ -111,7 +111,7 @@ def tick(
     """
     nothing = ("", "badge", "/")
     try:
-        stamps = [runs.stamp(name) for name in page.reads(runs, address)]
+        stamps = runs.stamps(page.reads(runs, address))
         drawn = runs.peek(address.run) or runs.get(address.run) if address.run is not None else None
         latest = runs.get(drawn.name) if drawn and held else drawn  # behind by how much?
     except Exception as error:  # the page meets it again and says it
@@ -130,7 +130,7 @@ def tick(
     return (
         handed_on,
         held,
-        text,
+        f"{origin_text(latest.name)}{text}",
         f"chip chip-{state}",
         -1 if latest.run.info.state == "recording" or fresh else 0,
         tab,

@@ -13,16 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gradscope import __version__
 from gradscope.numerals import non_finite_word
 from gradscope.records import SEVERITIES, Check, Diagnosis, Finding, Run, RunInfo
+from gradscope.reports.benchmark import Rate, rate_of_cause
+from gradscope.reports.envelope import Document, envelope
+from gradscope.reports.locations import locations
 from gradscope.reports.numbers import Count, HeadlineNumbers, Latest, headline_numbers
 from gradscope.reports.strips import Strip, strips
 from gradscope.signals import Signals
-
-SCHEMA_VERSION = 1  # of this document; a run on disk has its own
-
-Document = dict[str, Any]
 
 
 def document(run: Run, diagnosis: Diagnosis, folder: Path | str | None = None) -> Document:
@@ -35,13 +33,15 @@ def document(run: Run, diagnosis: Diagnosis, folder: Path | str | None = None) -
     """
     signals = Signals(run)
     return {
-        "schema_version": SCHEMA_VERSION,
-        "gradscope": __version__,
+        **envelope(),
         "run": _run(run, len(signals.steps), folder),
         "verdict": diagnosis.verdict,
         "headline": diagnosis.headline,
         "numbers": _numbers(headline_numbers(run, signals)),
-        "findings": [_finding(position, finding) for position, finding in enumerate(diagnosis.findings, 1)],
+        "findings": [
+            {**finding_document(f"F{position}", finding), "locations": locations(run.info, finding)}
+            for position, finding in enumerate(diagnosis.findings, 1)
+        ],
         "counts": _counts(diagnosis),
         "checks": {
             "passed": [check.rule for check in diagnosis.passed if check.outcome == "passed"],
@@ -52,15 +52,6 @@ def document(run: Run, diagnosis: Diagnosis, folder: Path | str | None = None) -
         "not_observed": [{"what": missing.what, "why": missing.why} for missing in diagnosis.not_observed],
         "strips": [_strip(strip) for strip in strips(signals, diagnosis)],
         "next_command": f"gradscope dashboard {shlex.quote(str(folder))}" if folder else "gradscope dashboard runs",
-    }
-
-
-def error_document(error: Exception) -> Document:
-    """The envelope of a report that could not be made."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "gradscope": __version__,
-        "error": {"kind": type(error).__name__, "message": str(error)},
     }
 
 
@@ -75,6 +66,7 @@ def _run(run: Run, recorded: int, folder: Path | str | None) -> Document:
         "created": info.created,
         **_number("ended", info.ended, "not ended"),
         "script": info.script,
+        "directory": info.directory,
         "device": info.device,
         "ranks": info.world_size,
         "parallel": info.parallel,
@@ -119,9 +111,10 @@ def _number(name: str, value: float | None, absent: str = "not recorded") -> Doc
     return {name: value}
 
 
-def _finding(position: int, finding: Finding) -> Document:
+def finding_document(number: str, finding: Finding) -> Document:
+    """One finding as a part of the document, without its places in the program."""
     return {
-        "number": f"F{position}",
+        "number": number,
         "rule": finding.rule,
         "severity": finding.severity,
         "message": finding.message,
@@ -140,8 +133,13 @@ def _finding(position: int, finding: Finding) -> Document:
             for evidence in finding.evidence
         ],
         "causes": [
-            {"id": cause.id, **_number("confidence", float(cause.confidence)), "explanation": cause.explanation}
-            for cause in finding.causes
+            {
+                "id": cause.id,
+                **_number("confidence", float(cause.confidence)),
+                "explanation": cause.explanation,
+                **_measured(rate_of_cause(finding, place)),
+            }
+            for place, cause in enumerate(finding.causes)
         ],
         "suggestions": [
             {
@@ -159,6 +157,11 @@ def _finding(position: int, finding: Finding) -> Document:
             for suggestion in finding.suggestions
         ],
     }
+
+
+def _measured(rate: Rate | None) -> Document:
+    """How often a cause was right in the benchmark, where that is known."""
+    return {} if rate is None else {"benchmark": {"named_first": rate.first, "right": rate.right}}
 
 
 def _counts(diagnosis: Diagnosis) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradscope import numerals
+from gradscope.reports.benchmark import NOTE, Rate
 from gradscope.reports.words import count, step
 
 Document = dict[str, Any]  # the parts of a `reports.document`
@@ -51,6 +52,12 @@ def grade(position: int, cause: Document) -> str:
     confidence = cause["confidence"]
     said = "most likely" if position == 0 and confidence >= 0.5 else "possibly" if position == 0 else "also possible"
     return f"{said} {cause['id']} ({f'{confidence:.0%}'.replace('%', ' %')}): "
+
+
+def measured_rate(cause: Document) -> str:
+    """How often a cause was right where it was named first; "" where that was not measured."""
+    known = cause.get("benchmark")
+    return "" if known is None else f"{Rate(known['named_first'], known['right'])}; {NOTE}"
 
 
 def measured(evidence: Document) -> str:

@@ -36,7 +36,7 @@ def strips(signals: Signals, diagnosis: Diagnosis) -> list[Strip]:
     """The strips of the worst layers in execution order: those that findings name, else the lowest and the highest."""
     seen = signals.values("activation_gradient", "count")
     shown = [layer for layer in _worst_layers(signals, diagnosis) if not np.isnan(seen[layer]).all()]
-    return [_strip(signals, layer) for layer in sorted(shown, key=lambda layer: signals.sites[layer].order)]
+    return [strip_of(signals, layer) for layer in sorted(shown, key=lambda layer: signals.sites[layer].order)]
 
 
 def _worst_layers(signals: Signals, diagnosis: Diagnosis) -> list[int]:
@@ -58,7 +58,8 @@ def _extremes(signals: Signals) -> list[int]:
     return list({min(known, key=lambda layer: gain[layer]), max(known, key=lambda layer: gain[layer])})
 
 
-def _strip(signals: Signals, layer: int) -> Strip:
+def strip_of(signals: Signals, layer: int) -> Strip:
+    """The strip of one layer, given its site."""
     gain = signals.unpooled_gain[layer]
     broken = signals.non_finite("activation_gradient")
     head_broken = np.isin(np.arange(len(signals.steps)), np.nonzero(broken[list(signals.run.info.heads)])[1])

@@ -15,9 +15,20 @@ from gradscope import numerals
 from gradscope.records import Severity, VerdictName
 from gradscope.reports import words
 from gradscope.reports.diff import changed_lines
-from gradscope.reports.document import Document
-from gradscope.reports.finding_words import follows, grade, measured, run_facts, seen, totals, waiting, where
+from gradscope.reports.envelope import Document
+from gradscope.reports.finding_words import (
+    follows,
+    grade,
+    measured,
+    measured_rate,
+    run_facts,
+    seen,
+    totals,
+    waiting,
+    where,
+)
 from gradscope.reports.look import Look
+from gradscope.reports.page_words import percent
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS, Strip, legend, sparkline
 
 _STYLES: dict[Severity | None, str] = {
@@ -40,6 +51,13 @@ def render(document: Document, look: Look | None = None) -> str:
     look = look or Look()
     page = _Page(document, look)
     return printed(Group(*_apart([list(section()) for section in page.sections])), look)
+
+
+def render_brief(document: Document, look: Look | None = None) -> str:
+    """The verdict, the five numbers and the findings alone, for who follows a run as it grows."""
+    look = look or Look()
+    page = _Page(document, look)
+    return printed(Group(*_apart([list(section()) for section in page.brief])), look)
 
 
 def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Look) -> str:
@@ -95,6 +113,7 @@ class _Page:
             self._not_observed,
             self._end,
         )
+        self.brief = self.sections[:3]
 
     # words
 
@@ -132,7 +151,7 @@ class _Page:
             "Gradient norm": _latest(numbers["gradient_norm"]),
             "Non-finite": _count(numbers["non_finite_tensors"], "tensors"),
             "Healthy": _count(numbers["healthy_layers"], "layers"),
-            "Overhead": ("not measured" if overhead is None else f"{overhead * 100:.2g} %", ""),
+            "Overhead": ("not measured" if overhead is None else percent(overhead), ""),
         }
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=False)
         for name in cells:
@@ -184,7 +203,7 @@ class _Page:
             lines = [self._say(_evidence(each)) for each in evidence[:_MOST_EVIDENCE]]
             yield from self._labelled("seen", *lines, *self._more(len(evidence) - _MOST_EVIDENCE))
         if causes:
-            lines = [self._cause(position, cause) for position, cause in enumerate(causes[:_MOST_CAUSES])]
+            lines = [line for place, cause in enumerate(causes[:_MOST_CAUSES]) for line in self._cause(place, cause)]
             yield from self._labelled("why", *lines, *self._more(len(causes) - _MOST_CAUSES))
         for position, suggestion in enumerate(suggestions[:_MOST_SUGGESTIONS], 1):
             yield from self._suggestion(position, suggestion)
@@ -194,8 +213,10 @@ class _Page:
     def _more(self, amount: int) -> list[Text]:
         return [self._say(f"and {amount} more, see -f json", "dim")] if amount > 0 else []
 
-    def _cause(self, position: int, cause: Document) -> Text:
-        return Text.assemble(self._say(grade(position, cause), "dim"), self._say(cause["explanation"]))
+    def _cause(self, position: int, cause: Document) -> list[Text]:
+        said = Text.assemble(self._say(grade(position, cause), "dim"), self._say(cause["explanation"]))
+        rate = measured_rate(cause)
+        return [said, self._say(words.sentence(rate), "dim")] if rate else [said]
 
     def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
         _, basis, style = words.basis(suggestion)

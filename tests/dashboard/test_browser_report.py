@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Page
 
 from gradscope.cli import main
 from gradscope.diagnosis import diagnose
-from gradscope.reports.html_data import page_data
+from gradscope.reports.html.data import page_data
 from gradscope.reports.layer_map import MapData
 from gradscope.reports.palette_png import codes, palette
 from gradscope.reports.theme import DARK, LIGHT

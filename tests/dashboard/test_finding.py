@@ -13,23 +13,24 @@ import pytest
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.figures.trial_curves import NO_CHANGE, RANDOM_CHANGE, draw_trial_curves, trial_curves_data
 from gradscope.dashboard.live import View, refresh
-from gradscope.dashboard.mutes import Mute, mute, mute_of, read_mutes, unmute, why_not_kept
+from gradscope.dashboard.mutes import mute, unmute, why_not_kept
 from gradscope.dashboard.pages.finding import ID, PAGE
 from gradscope.dashboard.pages.finding_callbacks import set_mute
 from gradscope.dashboard.parts.copying import diff_block
 from gradscope.dashboard.parts.finding_do import costs
-from gradscope.dashboard.parts.finding_drawer import drawer, drawer_source
+from gradscope.dashboard.parts.finding_drawer import drawer, drawer_source, head
 from gradscope.dashboard.parts.finding_list import controls, listed
 from gradscope.dashboard.parts.finding_others import related
 from gradscope.dashboard.parts.finding_view import FindingView, finding_view
 from gradscope.dashboard.parts.finding_when import suspect_changes
 from gradscope.dashboard.parts.finding_where import draw_mini_map, mini_map
-from gradscope.dashboard.parts.finding_why import ruled_out
+from gradscope.dashboard.parts.finding_why import ruled_out, why_section
 from gradscope.dashboard.parts.findings import finding_cards
 from gradscope.dashboard.parts.source_lines import source_line
 from gradscope.dashboard.parts.tag import effect_tag
 from gradscope.dashboard.parts.trial_panel import trial_panel, trial_rows
 from gradscope.dashboard.runs import Runs
+from gradscope.dashboard.wording import percent
 from gradscope.errors import RunNotWritable
 from gradscope.records import (
     Cause,
@@ -46,11 +47,14 @@ from gradscope.records import (
     SourceFile,
     Suggestion,
 )
+from gradscope.reports import benchmark
+from gradscope.reports.benchmark import NOTE, Benchmark, Rate
 from gradscope.reports.finding_markdown import finding_markdown
 from gradscope.reports.theme import DARK, LIGHT
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.signals import Signals
 from gradscope.store.folders import open_folder
+from gradscope.store.mutes import Mute, mute_of, read_mutes
 from tests.conftest import SaveRun
 
 NAN = float("nan")
@@ -387,6 +391,21 @@ def test_the_list_is_sorted_and_filtered_as_the_address_says() -> None:
     assert numbers(severity="error") == ["F2"]
     assert numbers(severity="nonsense", sort="nonsense") == ["F1", "F2", "F3"]
     assert listed(found, (), address.at(severity="error")).filtered == 2
+
+
+def test_the_finding_says_how_often_its_cause_was_right(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the confidence, in the head and with the cause; of a cause that was never named first nothing is said."""
+    found = view_of(runs, "run")
+    cause = found.finding.causes[0]
+    rates = {cause.id: Rate(50, 47)}
+    monkeypatch.setattr(benchmark, "benchmark", lambda: Benchmark("2026-11-29", 60, 40, rates))
+    share = percent(round(cause.confidence, 2))
+    assert f"confidence {share} (right in 47 of 50 benchmark trainings)" in words(head(found))
+    said = words(why_section(found))
+    assert said.count(f"right in 47 of the 50 benchmark trainings where it was named first; {NOTE}.") == 1
+    rates.clear()
+    assert f"confidence {share}" in words(head(found))
+    assert "benchmark" not in words([head(found), why_section(found)])
 
 
 def test_muted_findings_are_counted_and_can_be_shown() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ import pytest
 
 from gradscope.catalogue import rules
 from gradscope.dashboard.address import Address, parse
+from gradscope.dashboard.app import create_app
 from gradscope.dashboard.examined import examined
+from gradscope.dashboard.learning.examples import examples
 from gradscope.dashboard.live import refresh
 from gradscope.dashboard.pages import about, checks
 from gradscope.dashboard.pages import runs as page
@@ -22,6 +25,7 @@ from gradscope.dashboard.parts.check_cards import OUTCOMES, check_rows, draw_gro
 from gradscope.dashboard.parts.run_facts import as_text, commands, sections, size
 from gradscope.dashboard.parts.run_rows import Row, draw_table, row, state_words
 from gradscope.dashboard.runs import Runs
+from gradscope.dashboard.shell_wiring import tick
 from gradscope.dashboard.wording import number
 from gradscope.diagnosis import diagnose
 from gradscope.errors import NotARun
@@ -64,7 +68,10 @@ class Folder:
     def names(self) -> list[str]:
         return list(self.briefs)
 
-    def stamp(self, name: str) -> Any:
+    def listed(self) -> set[str]:
+        return set(self.briefs)
+
+    def stamp(self, name: str, listed: object = None) -> Any:
         return NamedTuple("Stamp", [("version", str), ("written", float)])("1", time.time())
 
     def brief(self, name: str) -> Brief:
@@ -324,6 +331,35 @@ def test_the_download_is_the_file(save_run: SaveRun) -> None:
     assert about.run_json(runs, "run") == (folder / "run.json").read_bytes()
     assert json.loads(about.run_json(runs, "run") or b"")["model"]
     assert about.run_json(runs, "../run") is None
+
+
+def test_a_packaged_run_can_be_downloaded(tmp_path: Path) -> None:
+    """The run.json of an example is read from its zip; a name that no example has leads nowhere."""
+    runs = Runs(tmp_path)
+    file = examples()["adam"]
+    with zipfile.ZipFile(file) as archive:
+        inside = next(name for name in archive.namelist() if name.endswith("run.json"))
+        expected = archive.read(inside)
+    assert about.run_json(runs, "example:adam") == expected
+    assert about.run_json(runs, "example:nothing") is None
+    assert about.run_json(runs, "example:../examples/adam") is None
+    client = create_app(tmp_path).server.test_client()
+    answer = client.get("/run/example%3Aadam/run.json", headers={"Host": "127.0.0.1"})
+    assert (answer.status_code, answer.data) == (200, expected)
+
+
+def test_a_packaged_run_says_that_it_is_one(tmp_path: Path) -> None:
+    """The chip and the run info say so, and the command is one that works anywhere: that of its demo."""
+    runs, address = Runs(tmp_path), Address("about", "example:adam")
+    chip = tick(runs, about.PAGE, address, None)[2]
+    assert chip == "packaged example · ✓ ended · 150 steps"
+    outputs = refresh(about.PAGE, runs, address, "light", None)
+    assert outputs["problem"] == []
+    assert outputs["name"] == "example:adam"
+    said = words(outputs["again"])
+    assert "Train it yourself" in said
+    assert "is a packaged example" in said
+    assert said.endswith("gradscope demo adam")
 
 
 def test_sizes_are_read_with_ease() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import shutil
 import time
 import tracemalloc
@@ -12,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gradscope.dashboard.mutes import mute
 from gradscope.dashboard.runs import MOST_KEPT, Runs
 from gradscope.errors import NotARun, RunNotFound
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.store import RunWriter
+from gradscope.store.folders import LocalFolder
 from tests.conftest import SaveRun
 
 
@@ -71,6 +74,38 @@ def test_a_run_is_judged_once_for_each_growth(save_run: SaveRun) -> None:
     second = runs.get("growing")
     assert (first.newest_step, second.newest_step) == (0, 1)
     np.testing.assert_array_equal(second.signals.steps, [1])
+
+
+def test_a_mute_is_not_taken_for_a_step(save_run: SaveRun) -> None:
+    """What somebody mutes is no sign of life of the training, though the page is drawn anew for it."""
+    folder = save_run(by_hand({"a": 1e-9, "b": 1.0}, loss=2.3), name="sick")
+    runs = Runs(folder)
+    before = runs.stamp("sick")
+    mute(runs.folder("sick"), runs.get("sick").diagnosis.findings[0], "known")
+    os.utime(folder / "mutes.json", (before.written + 500, before.written + 500))
+    after = runs.stamp("sick")
+    assert after.written == before.written
+    assert after.version != before.version
+
+
+def test_many_stamps_list_the_folder_once(save_run: SaveRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tick of a page about many runs lists the folder of runs once, and gives what each question alone would."""
+    for name in ("one", "two", "three"):
+        save_run(name=name)
+    runs = Runs(tmp_path)
+    names, listed = runs.names(), []
+    alone = [runs.stamp(name) for name in names]
+    folders = LocalFolder.folders
+
+    def noted(folder: LocalFolder) -> list[str]:
+        listed.append(folder.location)
+        return folders(folder)
+
+    monkeypatch.setattr(LocalFolder, "folders", noted)
+    assert runs.stamps(names) == alone
+    assert listed.count(tmp_path.resolve()) == 1
+    with pytest.raises(RunNotFound, match="no run named 'gone'"):
+        runs.stamps(["one", "gone"])
 
 
 def test_a_run_without_anything_is_empty(tmp_path: Path) -> None:

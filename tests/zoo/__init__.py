@@ -19,6 +19,7 @@ trace.py        what published tools look at, taken during the same training
 judge.py        what is said of a kept training, and whether it is right
 many.py         trains and judges in worker processes
 tally.py        counts, intervals, tables
+benchmark.py    how often the cause that is named first was right; writes assets/benchmark.json
 calibrate.py    where each threshold lies among what it is compared with; writes CALIBRATION.md
 peers/          published rule sets
 """

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.zoo.animals import PROGRAMS, find
+from tests.zoo.benchmark import write_benchmark
 from tests.zoo.many import run_all
 from tests.zoo.tally import Result, better_than_random, counts, mistakes, table
 
@@ -37,9 +38,18 @@ def main() -> None:
     parser.add_argument("--every", type=int, help="record every k-th step in full, not as the overhead allows")
     parser.add_argument("--show", action="store_true", help="print everything that is said of each program")
     parser.add_argument("--list", action="store_true", help="print the programs and end")
-    parser.add_argument("--readme", action="store_true", help="put the table into the README; with --cures")
+    parser.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="put into the package how often the cause that is named first was right",
+    )
+    parser.add_argument(
+        "--readme", action="store_true", help="put the table into the README; with --cures and --benchmark"
+    )
     options = parser.parse_args()
     chosen = find(options.only, fast=options.fast)
+    if (options.readme or options.benchmark) and len(chosen) < len(PROGRAMS):
+        parser.error("--readme and --benchmark take the whole zoo; leave --only and --fast out")
     if options.list:
         for program in chosen:
             print(f"{program.id:40} {'sick   ' if program.sick else 'healthy'} {program.title}")
@@ -58,9 +68,9 @@ def main() -> None:
         )
     said = f"{table(results)}\n\n{counts(results)} {better_than_random(results)}".rstrip()
     print("\n".join(["", *mistakes(results), "", said]))
+    if options.benchmark or options.readme:
+        write_benchmark(results)
     if options.readme:
-        if len(chosen) < len(PROGRAMS):
-            parser.error("--readme takes the whole zoo; leave --only and --fast out")
         README.write_text(put_into(README.read_text(encoding="utf-8"), said), encoding="utf-8")
 
 

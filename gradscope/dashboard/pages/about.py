@@ -12,15 +12,19 @@ from flask import Response
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.address import Address
+from gradscope.dashboard.learning.examples import EXAMPLE
 from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.pages.checks import unseen
 from gradscope.dashboard.parts.run_facts import NEVER_SEEN, Facts, as_text, commands, sections
-from gradscope.dashboard.runs import Runs
+from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.errors import GradScopeError
-from gradscope.records import RunInfo
 from gradscope.store import part_folders
 from gradscope.store.schema import RUN_FILE
 
+_PACKAGED = (
+    "This run is a packaged example: it came with GradScope, cut down to be small, and is no training of yours. This "
+    "command makes a whole one from the same script."
+)
 ID = {part: ids.of("about", part) for part in ("name", "again", "facts", "unseen", "text")}
 
 
@@ -72,25 +76,28 @@ def _draw(view: View) -> Outputs:
     facts = sections(snapshot, view.runs.folder(snapshot.name))
     return {
         "name": snapshot.name,
-        "again": _again(snapshot.run.info),
+        "again": _again(snapshot),
         "facts": [_section(each) for each in facts],
         "unseen": unseen(snapshot.diagnosis.not_observed),
         "text": as_text(facts),
     }
 
 
-def _again(info: RunInfo) -> Component | None:
-    """The command that trains again under observation."""
-    lines = commands(info)
+def _again(snapshot: Snapshot) -> Component | None:
+    """The command that trains again under observation; of a packaged run the one that trains its demo."""
+    packaged = snapshot.name.startswith(EXAMPLE)
+    lines = (f"gradscope demo {snapshot.name.removeprefix(EXAMPLE)}",) if packaged else commands(snapshot.run.info)
     if not lines:
         return None
     name = ids.of("about", "command")
+    title = "Train it yourself" if packaged else "Train again"
     return html.Section(
         [
             html.Div(
-                [html.H2("Train again"), html.Button("Copy", className="button", **_copies(name))],
+                [html.H2(title), html.Button("Copy", className="button", **_copies(name))],
                 className="figure-head",
             ),
+            *([html.P(_PACKAGED, className="dimmed")] if packaged else []),
             html.Pre("\n".join(lines), id=name),
         ],
         className="card",

@@ -19,6 +19,7 @@ from gradscope.dashboard.figures.difference import (
 from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.pages.compare_layout import ID, chosen, layout
 from gradscope.dashboard.pages.compare_words import (
+    excerpt_notes,
     findings_columns,
     layers_card,
     missing_words,
@@ -72,7 +73,7 @@ def areas(view: View) -> dict[str, Area]:
     map_source = [versions, address.metric, address.by, view.scheme]
     return {
         "controls": controls,
-        "words": Area([versions], lambda: _words(sides, address)),
+        "words": Area([versions], lambda: _words(sides, excerpt_notes(view.snapshots))),
         "map": Area(map_source, lambda: _map(sides, address, view.scheme)),
     }
 
@@ -103,12 +104,12 @@ def _sides(snapshots: tuple[Snapshot, ...]) -> tuple[Side, Side]:
     return a, b
 
 
-def _words(sides: tuple[Side, Side], address: Address) -> Outputs:
+def _words(sides: tuple[Side, Side], notes: list[str]) -> Outputs:
     a, b = sides
     found = compare(a, b)
     return {
         "title": title(found),
-        "missing": [html.P(note, className="card compare-note") for note in found.notes],
+        "missing": [html.P(note, className="card compare-note") for note in (*found.notes, *notes)],
         "body": {},
         "verdicts": verdict_cards(found, a.diagnosis, b.diagnosis),
         "settings": settings_card(found),

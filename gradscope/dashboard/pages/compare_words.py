@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import dash_mantine_components as dmc
 from dash import html
@@ -10,10 +11,12 @@ from dash.development.base_component import Component
 
 from gradscope.comparison import Comparison, FindingLine, FindingPair, LayerPair, Setting, SideWords, SourceChange
 from gradscope.dashboard.address import Address
+from gradscope.dashboard.history import recorded_steps
 from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.notice import notice
 from gradscope.dashboard.parts.tag import severity_tag
+from gradscope.dashboard.runs import Snapshot
 from gradscope.dashboard.wording import ABSENT, decades, number, step, where
 from gradscope.records import SEVERITIES, Diagnosis
 from gradscope.reports.words import count
@@ -44,6 +47,21 @@ def missing_words(address: Address, names: list[str]) -> Component:
     gone = [name for name in (address.a, address.b) if name and name not in names]
     text = f"No run named {' or '.join(map(repr, gone))} is here: it was moved, renamed or deleted." if gone else ""
     return notice("Choose two runs", f"{text} Choose A and B above.".strip())
+
+
+def excerpt_notes(snapshots: Sequence[Snapshot]) -> list[str]:
+    """Which of A and B are too large to be read whole, and what of the comparison rests on a part of their steps."""
+    notes = []
+    for letter, snapshot in zip("AB", snapshots, strict=False):
+        if snapshot.is_excerpt:
+            read, every = len(snapshot.signals.steps), len(recorded_steps(snapshot.signals))
+            left = f" {math.ceil(snapshot.left / 2**20):,} MB are not looked at yet." if snapshot.left else ""
+            notes.append(
+                f"{letter} is judged from an excerpt, {read:,} of its {every:,} recorded steps: the run is larger than the "
+                "memory that this page takes. The first and the newest steps are among them, those where something "
+                f"happened, and some of the others; its findings and layers below, and the map, are of these.{left}"
+            )
+    return notes
 
 
 def verdict_cards(found: Comparison, a: Diagnosis, b: Diagnosis) -> list[Component]:

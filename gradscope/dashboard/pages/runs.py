@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -64,7 +65,8 @@ def listing(runs: Runs, names: tuple[str, ...], versions: dict[str, str], addres
         stale.remove(name)
         if time.monotonic() > until:
             break
-    everything = [_row(runs, name, known) for name in (wanted if address.find else names)]
+    listed = runs.listed()
+    everything = [_row(runs, name, known, listed) for name in (wanted if address.find else names)]
     matching = [each for each in everything if each.matches(address.find or "")]
     first = min(first, max(0, len(matching) - 1) // PER_PAGE * PER_PAGE)
     shown = tuple(matching[first : first + PER_PAGE])
@@ -81,7 +83,7 @@ def _brief(runs: Runs, name: str) -> Brief | str:
         return f"{type(error).__name__}: {error}."
 
 
-def _row(runs: Runs, name: str, known: Known) -> Row:
+def _row(runs: Runs, name: str, known: Known, listed: AbstractSet[str]) -> Row:
     """A row; of a run that has not been read only its name."""
     _, brief = known.briefs.get(name, ("", None))
     if brief is None:
@@ -91,7 +93,7 @@ def _row(runs: Runs, name: str, known: Known) -> Row:
     age = 0.0
     if brief.state == "recording" and not brief.problem:
         try:
-            age = time.time() - runs.stamp(name).written
+            age = time.time() - runs.stamp(name, listed).written
         except GradScopeError as error:
             return Row(name, problem=str(error))
     return row(name, brief, age)
@@ -213,7 +215,7 @@ def register(app: Dash, runs: Runs) -> None:
 def read_on(runs: Runs, address: Address) -> Outputs:
     """All that is shown, with a little more read."""
     names = _reads(runs, address)
-    versions = tuple(f"{name} {runs.stamp(name).version}" for name in names)
+    versions = tuple(f"{name} {stamp.version}" for name, stamp in zip(names, runs.stamps(names), strict=True))
     outputs: Outputs = {}
     for area in areas_of(runs, names, versions, address).values():
         outputs |= area.draw()

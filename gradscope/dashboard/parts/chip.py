@@ -1,12 +1,23 @@
-"""The live chip: whether the run still grows."""
+"""The live chip: whether the run still grows, or was packaged with GradScope."""
 
 from __future__ import annotations
 
+from gradscope.dashboard.learning.examples import EXAMPLE
 from gradscope.dashboard.wording import duration, step
 from gradscope.records import RunInfo
 from gradscope.reports.words import count
 
 STALE_AFTER = 60.0  # seconds without a write
+
+
+def origin_text(run: str) -> str:
+    """What is said before the chip's text of a run that is not the user's.
+
+    Example:
+        >>> origin_text("example:adam"), origin_text("my-run")
+        ('packaged example · ', '')
+    """
+    return "packaged example · " if run.startswith(EXAMPLE) else ""
 
 
 def chip_text(

@@ -17,6 +17,9 @@ from gradscope.dashboard.parts.finding_where import where_section
 from gradscope.dashboard.parts.finding_why import why_section
 from gradscope.dashboard.parts.tag import severity_tag
 from gradscope.dashboard.runs import Snapshot
+from gradscope.dashboard.wording import percent
+from gradscope.records import Finding
+from gradscope.reports.benchmark import rate_of_cause
 
 __all__ = ["drawer", "drawer_source", "find", "finding_title", "head", "sections", "ticker"]
 
@@ -58,7 +61,7 @@ def finding_title(view: FindingView) -> Component:
 
 
 def head(view: FindingView) -> list[Component]:
-    """Severity and rule."""
+    """Severity, rule, and how sure the first cause is."""
     learn = view.address.of_run("checks")
     return [
         html.P(
@@ -66,10 +69,18 @@ def head(view: FindingView) -> list[Component]:
                 severity_tag(view.finding.severity),
                 html.Span(" · "),
                 html.A(view.finding.rule, href=f"{learn.href}#{view.finding.rule}", className="mono"),
+                *([html.Span(f" · {sure(view.finding)}", className="dimmed")] if view.finding.causes else []),
             ],
             className="finding-kind",
         )
     ]
+
+
+def sure(finding: Finding) -> str:
+    """How sure the first cause of a finding is: what is said of this one, and what was measured of others."""
+    rate = rate_of_cause(finding, 0)
+    known = "" if rate is None else f" ({rate.short})"
+    return f"confidence {percent(round(finding.causes[0].confidence, 2))}{known}"
 
 
 def ticker(trial: Measurement | None) -> list[Component]:

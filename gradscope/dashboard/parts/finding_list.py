@@ -8,11 +8,11 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.mutes import Mute, mute_of
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.wording import SEVERITY_WORDS
 from gradscope.records import SEVERITIES, Finding
 from gradscope.reports.words import SHAPES, count
+from gradscope.store.mutes import Mute, mute_of
 
 SORTS = {"cause": "root cause", "severity": "severity", "onset": "onset"}
 

@@ -9,10 +9,10 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.mutes import Mute, mute_of, read_mutes
 from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.records import Diagnosis, Finding
 from gradscope.store.folders import Folder
+from gradscope.store.mutes import Mute, mute_of, read_mutes
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import numpy as np
 from dash import html
 from dash.development.base_component import Component
 
+from gradscope.dashboard.history import recorded_steps
+from gradscope.dashboard.occurrences import Occurrences, Stretch, occurrences
 from gradscope.dashboard.parts.finding_view import FindingView
 from gradscope.dashboard.wording import step, when
 from gradscope.records import Run
@@ -33,7 +35,44 @@ def when_section(view: FindingView) -> list[Component]:
     elif finding.first_step > 0:
         said.append(html.P(f"Nothing else that is on record changed in the {NEAR} steps before.", className="dimmed"))
     said.append(html.P(html.A("Show these steps on the timeline", href=onset.href)))
-    return [view.heading("When"), *said]
+    return [view.heading("When"), *said, *_occurrences(view)]
+
+
+def _occurrences(view: FindingView) -> list[Component]:
+    """When it was there, off, and there again; nothing where that could not be judged often enough."""
+    signals = view.snapshot.signals
+    found = occurrences(signals, view.finding)
+    if found is None:
+        return []
+    recorded = len(recorded_steps(signals))
+    every = "each" if found.moments == recorded else f"{found.moments:,}"
+    asked = f"Judged at {every} of {count(recorded, 'recorded step')}, as if the run had ended there, it is found:"
+    lines = [html.Li(each) for each in occurrence_words(found, view.finding.first_step)]
+    return [view.heading("All occurrences", below=1), html.P(asked), html.Ul(lines, className="suspects")]
+
+
+def occurrence_words(found: Occurrences, first: int) -> list[str]:
+    """A clause for each stretch, and for each gap between two. `first`: the step from which on the finding tells of it."""
+    if not found.stretches:
+        return ["at none of them: it is seen in hindsight only"]
+    lines, before = [], None
+    for each in found.stretches:
+        if before is not None:
+            lines.append(f"not between steps {step(before.last)} and {step(each.first)}")
+        elif each.first > first:
+            lines.append(f"not before step {step(each.first)}; in hindsight it began at step {step(first)}")
+        lines.append(_stretch(each, again=before is not None, newest=found.newest))
+        before = each
+    return lines if found.holds else [*lines, f"not after step {step(found.stretches[-1].last)}"]
+
+
+def _stretch(stretch: Stretch, *, again: bool, newest: int) -> str:
+    there = "again " if again else ""
+    if stretch.first == stretch.last:
+        span = f"at step {step(stretch.first)}"
+    else:
+        span = f"from step {step(stretch.first)} to {step(stretch.last)}"
+    return f"{there}{span}{', the newest' if stretch.last == newest else ''}"
 
 
 def looked_at(signals: Signals, view: FindingView) -> str:

@@ -11,6 +11,7 @@ from gradscope.dashboard.wording import ABSENT, number, percent
 from gradscope.diagnosis import could_lead_to
 from gradscope.numerals import limit
 from gradscope.records import Cause, Diagnosis, Evidence, Finding
+from gradscope.reports.benchmark import NOTE, Rate, rate_of_cause
 from gradscope.reports.words import count
 
 _OF_THE_BUDGET = ("vanishing-gradient", "exploding-gradient", "poor-initialization", "saturated-activation")
@@ -70,14 +71,17 @@ def _causes(view: FindingView) -> list[Component]:
     causes = view.finding.causes
     if not causes:
         return [html.P("No cause stands out.", className="dimmed")]
+    items = [html.Li(_cause(each, rate_of_cause(view.finding, place))) for place, each in enumerate(causes)]
     title = "Most likely cause" if len(causes) == 1 else "Most likely causes"
-    return [view.heading(title, below=1), html.Ol([html.Li(_cause(each)) for each in causes], className="causes")]
+    return [view.heading(title, below=1), html.Ol(items, className="causes")]
 
 
-def _cause(cause: Cause) -> list[Component | str]:
+def _cause(cause: Cause, rate: Rate | None) -> list[Component | str]:
+    known: list[Component | str] = [] if rate is None else [html.Span(f", {rate}; {NOTE}.", className="dimmed")]
     return [
         html.Strong(cause.id.replace("-", " ").capitalize()),
         html.Span(f" · confidence {percent(round(cause.confidence, 2))}", className="dimmed"),
+        *known,
         html.Br(),
         cause.explanation,
     ]

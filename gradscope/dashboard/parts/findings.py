@@ -6,7 +6,6 @@ from dash import html
 
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.figures.sparkline import draw_sparkline, sparkline_data
-from gradscope.dashboard.mutes import Mute
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.finding_list import listed, nothing_listed
 from gradscope.dashboard.parts.tag import effect_tag, severity_tag
@@ -14,6 +13,7 @@ from gradscope.dashboard.wording import CHECK_WORDS, checks_summary, layer_label
 from gradscope.records import Diagnosis, Finding
 from gradscope.reports.words import count
 from gradscope.signals import Signals
+from gradscope.store.mutes import Mute
 
 
 def finding_cards(

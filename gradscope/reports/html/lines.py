@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.numerals import limit
-from gradscope.reports.html_text import percent, shown
+from gradscope.reports.html.text import percent, shown
 from gradscope.reports.loss_line import Scale
 from gradscope.reports.trial_curves import NO_CHANGE, Curve, TrialCurves
 

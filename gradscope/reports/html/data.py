@@ -44,7 +44,7 @@ def page_data(run: Run, diagnosis: Diagnosis, folder: Path | str | None = None) 
         document(run, diagnosis, folder),
         cards(headline_numbers(run, signals), recorded),
         cells,
-        marked_rows(cells.rows, diagnosis.findings),
+        marked_rows(cells, diagnosis.findings),
         loss_data(run),
         onsets(diagnosis.findings),
         _muted(diagnosis, folder),

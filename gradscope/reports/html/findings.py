@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
 from gradscope import numerals
 from gradscope.reports import words
-from gradscope.reports.document import Document
-from gradscope.reports.finding_words import follows, grade, measured, seen, where
-from gradscope.reports.html_lines import trial_picture
-from gradscope.reports.html_text import severity_tag, shown
+from gradscope.reports.envelope import Document
+from gradscope.reports.finding_words import follows, grade, measured, measured_rate, seen, where
+from gradscope.reports.html.lines import trial_picture
+from gradscope.reports.html.text import severity_tag, shown
 from gradscope.reports.page_words import ABSENT
 from gradscope.reports.trial_curves import trial_curves_data
+from gradscope.store.mutes import Mute
 
 _MOST_LAYERS = 5
 _TONES = {"green": "ok", "yellow": "partly", "red": "failed"}
 
 
-def contents(document: Document) -> str:
-    """One line for each finding, which leads to it."""
+def contents(document: Document, muted: Mapping[str, Mute]) -> str:
+    """One line for each finding, which leads to it; those that somebody has muted stay, and are marked."""
     lines = [
         f"<li><strong>{finding['number']}</strong> {severity_tag(finding['severity'])}"
         f'<a href="#{finding["number"]}">{shown(finding["message"])}</a>'
-        f'<span class="dimmed onset">{words.step(finding["first_step"])}</span></li>'
+        f'<span class="dimmed onset">{"muted · " if finding["number"] in muted else ""}'
+        f"{words.step(finding['first_step'])}</span></li>"
         for finding in document["findings"]
     ]
     return f'<ol class="contents card">{"".join(lines)}</ol>'
 
 
-def finding(item: Document, document: Document) -> str:
-    """One finding with all that is known of it."""
+def finding(item: Document, document: Document, mute: Mute | None = None) -> str:
+    """One finding with all that is known of it, and the mute that holds for it."""
     rows = [
+        ("Muted", "" if mute is None else shown(_why_muted(mute))),
         ("Where", f'<span class="mono">{shown(where(item["layers"], _MOST_LAYERS))}</span>'),
         ("When", seen(item, document["run"]["last_step"])),
         ("Follows", shown(follows(item, document["findings"]))),
@@ -42,6 +48,11 @@ def finding(item: Document, document: Document) -> str:
         f'<p class="finding-head">{severity_tag(item["severity"])} <span class="dimmed">· {item["number"]} · '
         f'{shown(item["rule"])}</span></p><h3>{shown(item["message"])}</h3><dl class="said">{said}</dl></article>'
     )
+
+
+def _why_muted(mute: Mute) -> str:
+    day = datetime.fromtimestamp(mute.time, timezone.utc).date().isoformat()
+    return f"On {day}: {mute.reason}" if mute.reason else f"On {day}, no reason was given."
 
 
 def _evidence(evidence: list[Document]) -> str:
@@ -60,10 +71,15 @@ def _evidence(evidence: list[Document]) -> str:
 def _causes(causes: list[Document]) -> str:
     lines = [
         f'<li><span class="dimmed">{shown(grade(position, cause))}</span>{shown(words.sentence(cause["explanation"]))}'
-        "</li>"
+        f"{_rate(cause)}</li>"
         for position, cause in enumerate(causes)
     ]
     return f'<ul class="list">{"".join(lines)}</ul>' if lines else ""
+
+
+def _rate(cause: Document) -> str:
+    said = measured_rate(cause)
+    return f'<div class="dimmed">{shown(words.sentence(said))}</div>' if said else ""
 
 
 def _suggestions(item: Document) -> str:

@@ -6,9 +6,9 @@ import numpy as np
 
 from gradscope.records import Severity
 from gradscope.reports.cells import NON_FINITE, NOT_RECORDED, ZERO
-from gradscope.reports.html_data import PageData
-from gradscope.reports.html_lines import drawing, grid, line, side, step_ticks, value_ticks
-from gradscope.reports.html_text import percent, shown
+from gradscope.reports.html.data import PageData
+from gradscope.reports.html.lines import drawing, grid, line, side, step_ticks, value_ticks
+from gradscope.reports.html.text import percent, shown
 from gradscope.reports.layer_map import MapData, cell_colours, named_rows, short
 from gradscope.reports.loss_line import LossData, Onset, scale_of
 from gradscope.reports.metrics import METRICS, Metric

@@ -9,11 +9,11 @@ from gradscope.reports import words
 from gradscope.reports.cards import Card
 from gradscope.reports.envelope import Document
 from gradscope.reports.finding_words import run_facts, totals, waiting
-from gradscope.reports.html_data import PageData
-from gradscope.reports.html_findings import contents, effect_tag, finding
-from gradscope.reports.html_map import chart
-from gradscope.reports.html_style import style
-from gradscope.reports.html_text import listed, shown
+from gradscope.reports.html.data import PageData
+from gradscope.reports.html.findings import contents, effect_tag, finding
+from gradscope.reports.html.map import chart
+from gradscope.reports.html.style import style
+from gradscope.reports.html.text import listed, shown
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.page_words import VERDICT_SENTENCES
 
@@ -25,7 +25,7 @@ def render(data: PageData) -> str:
 
     Example:
         >>> from gradscope.diagnosis import diagnose
-        >>> from gradscope.reports.html_data import page_data
+        >>> from gradscope.reports.html.data import page_data
         >>> from gradscope.rules.handwritten import run
         >>> sick = run({"<b>": 1e-9, "b": 1.0}, loss=2.3)
         >>> page = render(page_data(sick, diagnose(sick)))

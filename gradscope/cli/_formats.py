@@ -1,0 +1,89 @@
+"""A run's report in the format that was asked for."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradscope.cli._output import add_output, look_for
+from gradscope.cli._run_folder import Location, shown
+
+if TYPE_CHECKING:
+    from gradscope.records import Diagnosis, Run
+    from gradscope.reports.envelope import Document
+
+FORMATS = ("terminal", "json", "markdown", "md", "html", "sarif", "junit")
+
+
+def add_formats(parser: ArgumentParser) -> None:
+    """Adds `--format` with all formats of a report, and the other options of output."""
+    add_output(parser, FORMATS)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A run with its diagnosis, and the document of both."""
+
+    folder: Location
+    run: Run
+    diagnosis: Diagnosis
+    document: Document
+
+
+def judged(path: Location) -> Judged:
+    """The run for what was typed, diagnosed.
+
+    Raises:
+        RunError: there is none, or it cannot be read.
+    """
+    from gradscope.diagnosis import diagnose
+    from gradscope.reports import document
+    from gradscope.store import read_run, resolve_run
+
+    folder = resolve_run(path)
+    run = read_run(folder)
+    diagnosis = diagnose(run)
+    return Judged(folder, run, diagnosis, document(run, diagnosis, shown(folder)))
+
+
+def text_of(read: Judged, document: Document, options: Namespace) -> str:
+    """The report in the format of the options; no other one is imported, for a report is to be there at once.
+
+    Args:
+        read: what the page is made of, which needs more than the document.
+        document: what all other formats are made of.
+        options: with `format` and `output`.
+    """
+    if options.format == "json":
+        from gradscope.reports import json_text
+
+        return json_text.render(document)
+    if options.format in ("markdown", "md"):
+        from gradscope.reports import markdown
+
+        return markdown.render(document)
+    if options.format == "sarif":
+        from gradscope.reports import github, sarif
+
+        return sarif.render(document, github.root(os.environ))
+    if options.format == "junit":
+        from gradscope.reports import junit
+
+        return junit.render(document)
+    if options.format == "html":
+        return _page(read, options)
+    from gradscope.reports import terminal
+
+    return terminal.render(document, look_for(options))
+
+
+def _page(read: Judged, options: Namespace) -> str:
+    """The page, in ASCII where the stream cannot carry more."""
+    from gradscope.reports import html
+    from gradscope.reports.html.data import page_data
+
+    page = html.render(page_data(read.run, read.diagnosis, shown(read.folder)))
+    unicode = options.output is not None or look_for(options).unicode
+    return page if unicode else page.encode("ascii", "xmlcharrefreplace").decode("ascii")
