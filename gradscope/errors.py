@@ -4,8 +4,8 @@
     ├── WatchError              what was handed to watch() cannot be watched
     │   ├── NothingToWatch          the model has no parameters, or none that hold numbers yet
     │   ├── AnotherModel            the run to resume is of another model
-    │   ├── ForeignOptimizer        the optimizer updates none of the model's parameters
-    │   └── NotYet                  the option exists in the design and is not built yet
+    │   └── ForeignOptimizer        the optimizer updates none of the model's parameters
+    ├── TrainingUnhealthy       on_finding="raise" ended a sick training
     ├── RunError                a run folder cannot be used
     │   ├── RunNotFound             nothing is there
     │   ├── NotARun                 something is there, but no run
@@ -20,13 +20,15 @@
     │   ├── ProgramNotFound         there is no such script or module
     │   └── NothingToTry            no program is named, or no suggestion can act from outside
     ├── UsageError              what was typed is no command of ours
-    ├── TestError               what `gradscope.testing` was asked for
+    ├── CheckError              what `gradscope.testing` was handed, or found
     │   ├── UnusableSample          the model cannot be copied, or not run on what was handed over
     │   ├── UnhealthyModel          `check_model` found a fault, and was told to raise
     │   └── UnhealthyTraining       `assert_healthy` found a sickness
     ├── CatalogueError          two rules or remedies share one id
-    ├── UnknownId               no rule or demo has this id
+    ├── UnknownId               no rule, demo, table, layer or step is called so
     ├── ReportNotWritable       the report's file cannot be written
+    ├── OutputExists            what would be exported to is there already
+    ├── BaselineError           a file of known findings cannot be read or written
     ├── MissingPackage          an optional part needs a package that is not installed
     └── AddressInUse            the dashboard's port is taken
 
@@ -34,6 +36,8 @@ Each text says what was expected, what came and what to do. `exit_code` is what 
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class GradScopeError(Exception):
@@ -58,8 +62,12 @@ class ForeignOptimizer(WatchError):
     """The optimizer updates none of the model's parameters."""
 
 
-class NotYet(WatchError, NotImplementedError):
-    """The option is part of the design and not built yet."""
+class TrainingUnhealthy(GradScopeError):
+    """A sick training was ended, as `on_finding="raise"` asks for; `finding` says why, of this `diagnosis`."""
+
+    def __init__(self, text: str, finding: Any = None, diagnosis: Any = None) -> None:
+        super().__init__(text)
+        self.finding, self.diagnosis = finding, diagnosis
 
 
 class RunError(GradScopeError):
@@ -118,21 +126,19 @@ class UsageError(GradScopeError):
     """What was typed is no command of ours, or its options are not as they should be."""
 
 
-class TestError(GradScopeError):
+class CheckError(GradScopeError):
     """What `gradscope.testing` raises."""
 
-    __test__ = False  # pytest collects classes that are called so
 
-
-class UnusableSample(TestError, ValueError):
+class UnusableSample(CheckError, ValueError):
     """The model cannot be copied, or cannot be run on what was handed over."""
 
 
-class UnhealthyModel(TestError, AssertionError):
+class UnhealthyModel(CheckError, AssertionError):
     """A model that was to be healthy before its training is not."""
 
 
-class UnhealthyTraining(TestError, AssertionError):
+class UnhealthyTraining(CheckError, AssertionError):
     """A training that was to be healthy is not."""
 
 
@@ -141,7 +147,7 @@ class CatalogueError(GradScopeError):
 
 
 class UnknownId(GradScopeError, KeyError):
-    """No rule or demo has this id."""
+    """No rule, demo, table, layer or step is called so."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the text in quotes
@@ -149,6 +155,14 @@ class UnknownId(GradScopeError, KeyError):
 
 class ReportNotWritable(GradScopeError, OSError):
     """The report's file cannot be written."""
+
+
+class OutputExists(GradScopeError, FileExistsError):
+    """What would be exported to is there already."""
+
+
+class BaselineError(GradScopeError):
+    """A file of known findings cannot be read or written."""
 
 
 class MissingPackage(GradScopeError, ImportError):

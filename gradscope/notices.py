@@ -12,6 +12,7 @@ class _Stream:
     """Where notices go; None: to the stderr of the moment."""
 
     pinned: TextIO | None = None
+    silent: bool = False
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -22,7 +23,7 @@ def say(text: str, stream: TextIO | None = None) -> None:
         gradscope: recording to runs/a
     """
     stream = stream or _Stream.pinned or sys.stderr
-    if stream is not None:
+    if stream is not None and not _Stream.silent:
         with suppress(Exception):
             print(text, file=stream, flush=True)
 
@@ -35,3 +36,13 @@ def pinned() -> Iterator[None]:
         yield
     finally:
         _Stream.pinned = before
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Says nothing inside."""
+    before, _Stream.silent = _Stream.silent, True
+    try:
+        yield
+    finally:
+        _Stream.silent = before

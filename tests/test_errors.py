@@ -56,7 +56,6 @@ def test_an_errors_text_is_what_was_said(name: str) -> None:
     ("name", "builtin"),
     [
         ("WatchError", ValueError),
-        ("NotYet", NotImplementedError),
         ("RunNotFound", FileNotFoundError),
         ("RunExists", FileExistsError),
         ("RunNotWritable", PermissionError),

@@ -27,8 +27,10 @@ FLOORS = {
     "cli": 9,
     "dashboard": 8,
     "trials": 8,
+    "doctor": 8,
     "autowatch": 7,
-    "integrations": 7,
+    "testing": 7,
+    "integrations": 8,
     "scope": 6,
     "reports": 5,
     "comparison": 5,
@@ -42,6 +44,7 @@ FLOORS = {
     "stats": 2,
     "store": 2,
     "catalogue": 2,
+    "alerts": 2,
     "beside": 2,
     "notices": 1,
     "numerals": 1,
@@ -49,6 +52,7 @@ FLOORS = {
     "errors": 1,
 }
 TORCH_FREE = (
+    "alerts",
     "beside",
     "notices",
     "numerals",

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import gradscope
-from gradscope.errors import ForeignOptimizer, NothingToWatch, NotYet, RunExists, RunNotWritable, WatchError
+from gradscope.errors import ForeignOptimizer, NothingToWatch, RunExists, RunNotWritable, WatchError
 from gradscope.recorder.schedule import ALLOWANCE, Schedule
 from gradscope.signals import Signals
 from tests.trainings import digits, mlp, sgd
@@ -66,18 +66,6 @@ def test_wrong_arguments_are_refused(arguments: dict, text: str, tmp_path: Path)
     """A wrong argument is named with what came."""
     with pytest.raises(WatchError, match=text):
         gradscope.watch(nn.Linear(4, 4), run_dir=tmp_path / "run", **arguments)
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"on_finding": print},
-    ],
-)
-def test_options_that_are_not_built_yet_say_so(option: dict, tmp_path: Path) -> None:
-    """No option is silently ignored."""
-    with pytest.raises(NotYet, match=rf"watch\({next(iter(option))}=…\) is not built yet"):
-        gradscope.watch(nn.Linear(4, 4), run_dir=tmp_path / "run", **option)
 
 
 def test_watching_twice_closes_the_earlier_scope(tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ class Session:
         after_step: called after each closed step of a watched model, with its scope and the number of steps so far.
             What it raises, if it is no `Exception`, passes through torch and the program.
         announce: say on stderr, at the end, what was found.
-        **options: of `gradscope.watch`: run_dir, every, overhead, on_non_finite … Of several models the first is
-            recorded into `run_dir`, the others into `run_dir-2`, `run_dir-3` …
+        **options: of `gradscope.watch`: run_dir, every, overhead, on_finding … Of several models the first is recorded
+            into `run_dir`, the others into `run_dir-2`, `run_dir-3` …
 
     Attributes:
         scopes: one for each model found, in that order. Those that never stepped are gone when the session has ended.
@@ -53,6 +53,8 @@ class Session:
         announce: bool = False,
         **options: Any,
     ) -> None:
+        if options.get("on_finding") is not None:
+            _check_handlers(options["on_finding"])
         self.before_training, self.after_step, self.options = before_training, after_step, options
         self.scopes: list[Scope] = []
         self.command: Sequence[str] = ()
@@ -122,10 +124,23 @@ class Session:
             self._watcher = None
 
 
+def _check_handlers(on_finding: object) -> None:
+    """Says what cannot be told now, and not when a model is found."""
+    from gradscope.alerts import handlers_of  # brings numpy, which the program may want to prepare for
+
+    world = os.environ.get("WORLD_SIZE", "1")
+    handlers_of(on_finding, int(world) if world.isdecimal() else 1)
+
+
 class _Active:
     """The session of this process."""
 
     session: Session | None = None
+
+
+def in_session() -> bool:
+    """Whether this process is under observation: what is found is then told at its end."""
+    return _Active.session is not None
 
 
 class _WhenImported(importlib.abc.MetaPathFinder):
@@ -169,7 +184,7 @@ def autowatch(**options: Any) -> Session:
     """Watches whatever is trained inside the `with` block, without a change to it.
 
     Args:
-        **options: of `gradscope.watch`: run_dir, every, overhead, on_non_finite …
+        **options: of `gradscope.watch`: run_dir, every, overhead, on_finding …
 
     Example:
         >>> import tempfile, torch, gradscope

@@ -29,7 +29,7 @@ from gradscope.autowatch.catching_up import catch_up
 from gradscope.autowatch.objectives import Objectives
 from gradscope.autowatch.watched import MOST, Watched, close_earlier, forget_empty
 from gradscope.autowatch.wrapping import listen
-from gradscope.errors import GradScopeError
+from gradscope.errors import GradScopeError, TrainingUnhealthy
 from gradscope.notices import say
 from gradscope.recorder.parallel import unwrapped
 from gradscope.recorder.places import here, way
@@ -99,7 +99,7 @@ class Watcher:
         self._take_off()
         for each in self.watched:
             if each.own:
-                each.recorder.close(reason)
+                each.scope._end(reason)
         self._session.scopes[:] = [each.scope for each in forget_empty(self.watched)]
 
     @property
@@ -128,6 +128,8 @@ class Watcher:
                 return None
             try:
                 return function(*args, **kwargs)
+            except TrainingUnhealthy:  # the user wants it to end
+                raise
             except Exception as error:
                 self._stopped = True  # hooks are taken off later: torch may be going through them
                 text = f"{type(error).__name__}: {error}".split("\n")[0]
@@ -262,6 +264,8 @@ class Watcher:
             losses = [loss for made, loss in scaled if made() is tensors] or [loss for _, loss in scaled[-1:]]
             self._take(losses[0] if losses else tensors)
             self._scaled_losses = [(made, loss) for made, loss in scaled if losses and loss is not losses[0]]
+        for each in self._own():
+            each.scope._passing()
 
     def _scaled(self, scaled: Any, _: Any, outputs: Any = None) -> None:
         """Keeps a loss until `backward` is called on what a scaler made of it: the loss itself is what counts."""

@@ -104,7 +104,7 @@ def _train(every: Every | None, device: str, folder: Path) -> tuple[float, bytes
         loss = torch.nn.functional.cross_entropy(model(x), y)
         if scope is not None:
             scope.loss(loss)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         if device == "cuda":

@@ -87,6 +87,16 @@ class SharedSchedule:
         else:
             self._full.also(recorder - norm)
 
+    @property
+    def recorded(self) -> int:
+        """How many steps this rank recorded."""
+        return self._always.recorded
+
+    @property
+    def alarms(self) -> int:
+        """How often its loss or norm leapt, or stopped being finite."""
+        return self._always.alarms
+
     hurried = False  # what one rank holds back another may have written: steps would not be the same
 
     def is_milestone(self, step: int) -> bool:

@@ -129,6 +129,8 @@ class BackwardHooks:
         position = loss.output_nr
 
         def passed(gradients: Sequence[torch.Tensor | None]) -> None:
+            if self.collector is not None:
+                self._task()  # all that is seen of it, where the forward was a compiled function's
             gradient = gradients[position]
             if gradient is not None:
                 arrived(gradient)

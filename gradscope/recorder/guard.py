@@ -18,13 +18,19 @@ class Guard:
 
     Attributes:
         spent: seconds of ours since they were last booked.
+        aside: seconds that were spent on our behalf outside of what is guarded, since they were last booked.
         paused: how many `pause` blocks are open.
     """
 
     def __init__(self, recording: Callable[[], bool], failed: Callable[[Exception], None]) -> None:
         self._recording, self._failed = recording, failed
-        self.spent = 0.0
+        self.spent = self.aside = 0.0
         self.paused = 0
+
+    def take_aside(self) -> float:
+        """Those seconds, which are booked now."""
+        seconds, self.aside = self.aside, 0.0
+        return seconds
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, guarded."""

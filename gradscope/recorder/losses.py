@@ -34,8 +34,17 @@ class LossReader:
         self._seen: list[HostNumber] = []
         self.summed = False  # of a step's losses their sum is its loss: they are all that `backward` was called on
         self._wrong = ""  # what was handed over that is no loss
-        self.first_only = False  # an optimizer evaluates a closure: its first loss is the step's
+        self._before_closure: int | None = None  # losses of the step, before an optimizer evaluates its closure
         self.kinds: set[str] = set()  # class names of the loss modules that were seen
+
+    @property
+    def first_only(self) -> bool:
+        """Whether an optimizer evaluates a closure: of its losses the first is the step's, as those before it are."""
+        return self._before_closure is not None
+
+    @first_only.setter
+    def first_only(self, first_only: bool) -> None:
+        self._before_closure = len(self._seen) if first_only else None
 
     def attach(self) -> None:
         """Looks for loss modules until a loss is handed over."""
@@ -70,7 +79,8 @@ class LossReader:
 
     def _take(self, loss: torch.Tensor) -> None:
         self._tell(loss)
-        if not (self.first_only and self._seen) and len(self._seen) < _MOST:
+        further = self._before_closure is not None and len(self._seen) > self._before_closure
+        if not further and len(self._seen) < _MOST:
             self._seen.append(HostNumber(loss.detach()))  # a copy: `loss /= 4` may come before it is read
 
     def __len__(self) -> int:
@@ -79,6 +89,8 @@ class LossReader:
     def forget(self, first: int) -> None:
         """Drops the step's first losses: their gradients were zeroed."""
         del self._seen[:first]
+        if self._before_closure is not None:
+            self._before_closure = max(0, self._before_closure - first)
 
     def take(self) -> list[HostNumber]:
         """The step's losses; none when nobody knows which of them to add."""

@@ -53,7 +53,7 @@ class Recorder:
 
     Attributes:
         forward, before_update: the hooks on the model's modules, and that on its optimizers' steps.
-        file: what is known once for the whole run.
+        file, guard, schedule: see their classes.
     """
 
     def __init__(
@@ -70,23 +70,23 @@ class Recorder:
         self._forks = forks()
         self._model = weakref.ref(model)
         self._writer = RunWriter(folder, info, resume=options.resume)
-        self._schedule = schedule_for(options.every, options.overhead, folder, info.rank, info.world_size)
+        self.schedule = schedule_for(options.every, options.overhead, folder, info.rank, info.world_size)
         self._exact, self._compiled, self._parallel = options.exact, options.compiled, Parallelism(model, info)
         self._closed = self._manual_steps = self._owed = False
-        self._guard = Guard(lambda: self.recording and not self.file.capturing(self._device), self._fail)
+        self.guard = Guard(lambda: self.recording and not self.file.capturing(self._device), self._fail)
         self._last_close = time.perf_counter()
         self._device = next(model.parameters()).device.type
         self._table = SiteTable(model, options.include, options.exclude, info.sites)
         self._optimizers = [weakref.ref(optimizer) for optimizer in optimizers]
         self._parameters = ParameterReader(model, self._table, self._optimizers)
         self._scale = LossScale(scaler)
-        self._losses = LossReader(criterion, self._guard, self._saw_loss)
+        self._losses = LossReader(criterion, self.guard, self._saw_loss)
         self._paths = LossPaths(self._table, self._losses.kinds, info.loss_path)
-        self._take_loss = self._guard(self._losses.give)
+        self._take_loss = self.guard(self._losses.give)
         self._lights, self._light, self._backwards = LightSteps(), False, 0
         few = len(optimizers), scaler, info.world_size, self._device, options.locate
         self._may_be_light = few == (1, None, 1, "cpu", False)
-        self._backward = BackwardHooks(self._parameters, self._backward_ended, self._zeroed, self._guard)
+        self._backward = BackwardHooks(self._parameters, self._backward_ended, self._zeroed, self.guard)
         self._topology = Topology(self._table, self._backward.listen_at_port, info)
         odd, heard = Oddities(self._table, model, self._optimizers, info), self._backward.listen
         self.forward = ForwardHooks(self._table, self._began, self._again, self._forward_ended, heard, odd)
@@ -94,17 +94,17 @@ class Recorder:
         parts = self._table, self._topology, self.forward, self._losses, self._scale, self._parallel, self._paths
         self.file = RunFile(info, self._writer, Sources(*parts), options.compiled)
         self.file.step = self._first_step = first_step
-        self._delivery = Delivery(self._writer, self.file.write_if_changed, self._schedule)
-        self.before_update, after = self._guard(self._before_update), self._guard(self._after_update)
+        self._delivery = Delivery(self._writer, self.file.write_if_changed, self.schedule)
+        self.before_update, after = self.guard(self._before_update), self.guard(self._after_update)
         self._optimizer_handles: list[Any] = [each.register_step_pre_hook(self.before_update) for each in optimizers]
         self._optimizer_handles += [each.register_step_post_hook(after) for each in optimizers]
-        located = self._guard(lambda data: self._writer.write_event(self.file.step, "located", data))
-        self._locator = Locator(model, scaler, self._guard, lambda: self.recording, located)
+        located = self.guard(lambda data: self._writer.write_event(self.file.step, "located", data))
+        self._locator = Locator(model, scaler, self.guard, lambda: self.recording, located)
         if options.locate:
             self._locator.attach(optimizers)
         self._arm()
         if first_step:
-            self._guard(self._writer.write_event)(first_step, "resumed", {})
+            self.guard(self._writer.write_event)(first_step, "resumed", {})
 
     # what the scope calls
 
@@ -124,16 +124,16 @@ class Recorder:
 
     def pause(self, paused: bool) -> None:
         """Sees nothing until it is unpaused."""
-        self._guard.paused += 1 if paused else -1  # they nest
+        self.guard.paused += 1 if paused else -1  # they nest
 
     def log(self, name: str, value: float) -> None:
         """Writes a value of the user's down."""
-        self._guard(self._writer.write_event)(self.file.step, "value", {"name": name, "value": value})
+        self.guard(self._writer.write_event)(self.file.step, "value", {"name": name, "value": value})
 
     def step(self) -> None:
         """Closes the step, in loops without an optimizer."""
         self._manual_steps = True
-        self._guard(self._close_step)()
+        self.guard(self._close_step)()
 
     def flush(self) -> None:
         """Waits for the device and writes everything down, what could not be seen included."""
@@ -143,7 +143,7 @@ class Recorder:
             self._delivery.flush(wait=True)
             self.file.write()
 
-        self._guard(write)()
+        self.guard(write)()
 
     def close(self, reason: str = "closed") -> None:
         """Ends the run: takes every hook off and writes what is left."""
@@ -152,9 +152,9 @@ class Recorder:
         if self._backwards and (not self._optimizers or self.file.step == self._first_step):  # nobody ever stepped
             if self._optimizers:
                 self._backwards = self._backward.passes
-            self._guard(self._close_step)()
-        self._guard(self._close_if_skipped)()
-        self._guard(self._end_light)()
+            self.guard(self._close_step)()
+        self.guard(self._close_if_skipped)()
+        self.guard(self._end_light)()
         self._closed = True
         self._take_off()
         if self.failure is None:
@@ -181,15 +181,15 @@ class Recorder:
     def _arm(self, late: bool = False) -> None:
         """Decides about the coming step; hooks that it does not need are not there. `late`: its forward has run."""
         self._reset_step()
-        wanted = (self._schedule.wants(self.file.step) or self._owed) and not self._parallel.blind_to_parameters
+        wanted = (self.schedule.wants(self.file.step) or self._owed) and not self._parallel.blind_to_parameters
         self._armed = wanted and (self.forward.awake or not late)
         self._owed = wanted and not self._armed  # by the step whose forward is seen next
-        self._light = self._may_be_light and not wanted and self._schedule.hurried
-        self._norm_wanted = not self._armed and self._schedule.wants_norm()
+        self._light = self._may_be_light and not wanted and self.schedule.hurried
+        self._norm_wanted = not self._armed and self.schedule.wants_norm()
         self._losses.attach()
         stays = self._compiled == "full" or compiler_in_use()
         if not self.forward.attached and (wanted or stays):
-            self.forward.attach(self._guard, self._compiled == "full")
+            self.forward.attach(self.guard, self._compiled == "full")
         if wanted:
             self.forward.wake()
         elif stays:
@@ -234,7 +234,7 @@ class Recorder:
             self._close_step(late=True)
         self._close_if_skipped(late=True)
         self._scale.mark()
-        if self._collector is not None:
+        if self._collector is not None and not (self._in_closure and self._evaluated):
             self._backward.listen_at_loss(loss, self._scale.at_loss)
             self._paths.see(loss, self._collector, self.forward.running, self._losses.given)
 
@@ -315,7 +315,7 @@ class Recorder:
         if len(self._stepped) < len(self._optimizers):
             return
         if current_backward() >= 0:  # it stepped in a hook of the last parameter that was left
-            after_backward(self._guard(self._close_step))
+            after_backward(self.guard(self._close_step))
         else:
             self._close_step()
 
@@ -325,25 +325,25 @@ class Recorder:
         seconds, self._last_close = now - self._last_close, now
         due = self._lights.note(self.file.step, now, seconds, losses, learning_rates(self._optimizers))
         self.file.step, self._norm_wanted = self.file.step + 1, False
-        due |= self._schedule.is_milestone(self.file.step)
-        if due or (losses and losses[-1].ready() and self._schedule.saw_loss(losses[-1].value())):
+        due |= self.schedule.is_milestone(self.file.step)
+        if due or (losses and losses[-1].ready() and self.schedule.saw_loss(losses[-1].value())):
             self._end_light()
 
     def _end_light(self) -> None:
         """Writes what was noted, and decides anew."""
-        if not len(self._lights):
-            return
-        self._write_light()
-        self._arm()
+        if len(self._lights):
+            self._write_light()
+            self._arm()
 
     def _write_light(self) -> None:
         """Writes what was noted, if anything was."""
         if not len(self._lights):
             return
-        steps = self._lights.take(self._guard.spent)
+        ours, aside = self.guard.spent, self.guard.take_aside()
+        steps = self._lights.take(ours + aside)
         self._delivery.add_light(steps)
-        self._schedule.spent(sum(facts["seconds"] for facts, _ in steps), self._guard.spent, False, steps=len(steps))
-        self._guard.spent = 0.0
+        self.schedule.spent(sum(facts["seconds"] for facts, _ in steps) - aside, ours, False, steps=len(steps))
+        self.guard.spent = 0.0
 
     def _close_step(self, skipped: bool = False, late: bool = False) -> None:
         self._write_light()
@@ -359,8 +359,7 @@ class Recorder:
         }
         step = ClosedStep(facts, learning_rates(self._optimizers), self._losses.take())
         step.scale, step.found_inf = self._scale.number, self._scale.found_inf
-        if len(self._norms) == len(self._optimizers):
-            step.norms = self._norms
+        step.norms = self._norms if len(self._norms) == len(self._optimizers) else []
         recorded = self._collector is not None and self._parameters.has_gradients
         if self._collector is not None and recorded:
             self._scale.closed()
@@ -373,28 +372,29 @@ class Recorder:
         self._locator.closed(late)
         now = time.perf_counter()
         seconds = facts["seconds"] = now - self._last_close
-        ours = facts["recorder_seconds"] = self._guard.spent + now - entered
+        ours, aside = self.guard.spent + now - entered, self.guard.take_aside()
+        facts["recorder_seconds"] = ours + aside
         self._delivery.add(step)
         # writing is part of the price, and lands in the next step's time
-        self._schedule.spent(seconds, ours, recorded, self._norm_seconds)
-        self._guard.spent, self._last_close = entered - now, now  # the guard adds all of this function's time
+        self.schedule.spent(seconds - aside, ours, recorded, self._norm_seconds)
+        self.guard.spent, self._last_close = entered - now, now  # the guard adds all of this function's time
         self.file.step += 1
         self._arm(late)
 
     def _fail(self, error: Exception) -> None:
         self.file.fail(error)
-        self._take_off()
+        self._take_off(failed=True)
         try:
             self.file.stop()
         except Exception:  # the disk may be what failed; `failure` is in the diagnosis all the same
             return
 
-    def _take_off(self) -> None:
-        """Removes every hook."""
+    def _take_off(self, failed: bool = False) -> None:
+        """Removes every hook; an optimizer's, which torch may be going through, stays asleep after an error."""
         self._locator.detach()
         self.forward.detach()
         self._backward.stop()
         self._parameters.stop()
         self._losses.detach()
-        while self._optimizer_handles:
+        while self._optimizer_handles and not failed:
             self._optimizer_handles.pop().remove()

@@ -71,6 +71,10 @@ class RunFile:
         """Notes, in one line, why recording stops."""
         self.failure = f"{type(error).__name__}: {error}".strip().split("\n")[0]
 
+    def note(self, kind: str, data: dict[str, Any]) -> None:
+        """Writes down something that happened at the last closed step."""
+        self._writer.write_event(max(self.step - 1, 0), kind, data)
+
     def end(self, reason: str) -> None:
         """Writes how the run ended."""
         self._writer.write_event(self.step, "ended", {"reason": reason})

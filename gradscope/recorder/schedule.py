@@ -63,6 +63,10 @@ class Schedule:
         overhead: for "auto", the share of the training's own time that recording may take.
         allowance: for "auto", seconds beyond it for steps 8, 16, 32 and so on.
 
+    Attributes:
+        recorded: how many steps were recorded.
+        alarms: how often a loss or a norm leapt, or stopped being finite.
+
     Example:
         >>> schedule = Schedule("auto", 0.03)
         >>> schedule.spent(total=1.1, recorder=0.1, recorded=True)
@@ -80,7 +84,8 @@ class Schedule:
         self._full, self._norms, self._extra = _Account(), _Account(), _Account()
         self._allowance = allowance
         self._at_milestone = False  # the step that runs is one, recorded on the allowance
-        self._recorded = 0  # steps; the first ones are taken whatever they cost, and nothing later pays for them
+        self.recorded = 0  # the first ones are taken whatever they cost, and nothing later pays for them
+        self.alarms = 0
         self._closing = 0.0  # seconds spent on closing steps that were not recorded
         self._idle = 0.0  # seconds that a step takes us that is not recorded, a running mean
         self._step = 0.0  # and how long such a step takes without us
@@ -97,9 +102,9 @@ class Schedule:
         if norm:
             self._norms.take(norm)
         if recorded:
-            self._full.take(recorder, free=self._recorded < FIRST_STEPS or self._at_milestone)
+            self._full.take(recorder, free=self.recorded < FIRST_STEPS or self._at_milestone)
             self._extra.take(recorder, free=not self._at_milestone)
-            self._recorded += 1
+            self.recorded += 1
         else:
             self._closing += recorder - norm
             if steps == 1:
@@ -112,12 +117,16 @@ class Schedule:
         Returns:
             Whether there is an alarm.
         """
-        self._alarmed |= self._losses.leaps(loss)
+        self._alarm(self._losses.leaps(loss))
         return self._alarmed
 
     def saw_norm(self, norm: float) -> None:
         """Takes account of a gradient's norm, as of a loss."""
-        self._alarmed |= self._gradients.leaps(norm)
+        self._alarm(self._gradients.leaps(norm))
+
+    def _alarm(self, given: bool) -> None:
+        self._alarmed |= given
+        self.alarms += given
 
     @property
     def hurried(self) -> bool:
@@ -137,7 +146,7 @@ class Schedule:
         self._at_milestone = self.is_milestone(step)
         if self._at_milestone:
             return True
-        paired = self._recorded >= FIRST_STEPS + _SINGLES
+        paired = self.recorded >= FIRST_STEPS + _SINGLES
         budget = (1 - NORM_SHARE) * self._overhead * self._training - self._closing
         due = self._full.covers(budget, readings=2 if paired else 1)
         self._second = step + 1 if due and paired else self._second

@@ -103,6 +103,7 @@ def _environment(threads: int) -> dict[str, str]:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         kept[name] = kept.get(name) or str(threads)
     kept["GRADSCOPE_DASHBOARD"] = "off"  # watch(dashboard=True) in a script opens none for each run of a trial
+    kept["GRADSCOPE_ON_FINDING"] = "off"  # nor does on_finding= in a script tell of, or end, each of them
     return {"PYTHONHASHSEED": "0", **kept}  # the order of sets of strings, the same for all
 
 
