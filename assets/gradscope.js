@@ -46,8 +46,13 @@ document.addEventListener("click", (event) => {
 
 // A control that holds one part of the address; Back undoes the choice.
 gradscope.visit = visit;
-gradscope.go_metric = (metric) => void (metric && gradscope.go({ metric: metric === "backward-gain" ? null : metric }));
-gradscope.go_order = (order) => void (order && gradscope.go({ order: order === "depth" ? null : order }));
+// A map with other rows shows all of them.
+const chosen = (name, usual) => (value) => {
+  const asked = value === usual ? null : value;
+  if (value && asked !== new URLSearchParams(location.search).get(name)) gradscope.go({ [name]: asked, rows: null });
+};
+gradscope.go_metric = chosen("metric", "backward-gain");
+gradscope.go_order = chosen("order", "depth");
 // What changes many times a second leaves no trail in the history.
 gradscope.go_to = (changes) => void (changes && gradscope.go(changes, { replace: true }));
 
@@ -57,7 +62,7 @@ gradscope.go_run = function (run) {
   if (here[1] !== "run") return; // the select follows the page, a page without a run follows nothing
   const page = here[3] && here[3] !== "finding" ? "/" + here[3] : "";
   const kept = new URLSearchParams(location.search);
-  for (const name of ["finding", "step", "from", "to", "brush"]) kept.delete(name);
+  for (const name of ["finding", "step", "from", "to", "rows", "brush"]) kept.delete(name);
   const search = kept.toString();
   visit("/run/" + encodeURIComponent(run) + page + (search && "?" + search));
 };

@@ -31,13 +31,27 @@
     }, 350);
   };
 
-  // What the step axis shows after a drag or a double-click.
+  // What the two axes show after a drag or a double-click: steps, and rows by number. Back undoes it.
   ours.go_zoom = function (change) {
     if (!change) return;
+    const shown = {};
+    const edges = (axis) => [0, 1].map((end) => change[`${axis}.range[${end}]`]).sort((one, other) => one - other);
     if (change["xaxis.range[0]"] !== undefined) {
-      const first = Math.max(0, Math.ceil(change["xaxis.range[0]"]));
-      ours.go({ from: first, to: Math.max(first, Math.floor(change["xaxis.range[1]"])) }, { replace: true });
-    } else if (change["xaxis.autorange"]) ours.go({ from: null, to: null }, { replace: true });
+      const [low, high] = edges("xaxis");
+      shown.from = Math.max(0, Math.ceil(low));
+      shown.to = Math.max(shown.from, Math.floor(high));
+    } else if (change["xaxis.autorange"]) shown.from = shown.to = null;
+    if (change["yaxis2.range[0]"] !== undefined) {
+      const [low, high] = edges("yaxis2").map(Math.round);
+      shown.rows = `${Math.max(0, low)}-${Math.max(0, low, high)}`;
+    } else if (change["yaxis2.autorange"]) shown.rows = null;
+    ours.go(shown);
+  };
+
+  // The part of the model that the map shows; "." is all of it.
+  ours.go_block = function (block) {
+    const shown = block === "." ? null : block;
+    if (block && shown !== new URLSearchParams(location.search).get("block")) ours.go({ block: shown, rows: null });
   };
 
   ours.is_drawer_open = (search) => ["finding", "layer"].some((name) => new URLSearchParams(search).has(name));
@@ -58,12 +72,15 @@
     const plot = drawn();
     const map = plot && plot._fullData.find((trace) => trace.name === "map");
     if (!map || !query.has("layer")) return false;
-    const row = map.y.findIndex((name) => layerOf(name) === query.get("layer"));
-    const steps = Array.from(map.x);
-    let column = steps.findLastIndex((step) => step <= Number(query.get("step") ?? steps.at(-1)));
-    column = Math.min(Math.max(column + right, 0), steps.length - 1);
+    let row = map.y.findIndex((name) => layerOf(name) === query.get("layer"));
+    const frame = (plot._fullLayout.shapes || []).find((shape) => shape.name === "cell");
+    if (row < 0 && frame) row = Math.round((frame.y0 + frame.y1) / 2); // it shares a row, and is not the first there
+    const middles = Array.from(map.x);
+    const half = middles.length > 1 ? (middles[1] - middles[0]) / 2 : 0.5;
+    let column = middles.findLastIndex((middle) => middle - half <= Number(query.get("step") ?? middles.at(-1)));
+    column = Math.min(Math.max(column + right, 0), middles.length - 1);
     const next = Math.min(Math.max(row + down, 0), map.y.length - 1);
-    ours.go({ layer: layerOf(map.y[next]), step: steps[column] }, { replace: true });
+    ours.go({ layer: layerOf(map.y[next]), step: Math.floor(middles[column]) }, { replace: true });
     return true;
   };
 
@@ -75,6 +92,13 @@
     const query = new URLSearchParams(location.search);
     const here = query.has("step") ? Number(query.get("step")) : direction < 0 ? Infinity : -1;
     const next = direction > 0 ? onsets.find((step) => step > here) : onsets.findLast((step) => step < here);
-    if (next !== undefined) ours.go({ step: next });
+    if (next === undefined) return;
+    const change = { step: next };
+    const [first, last] = ["from", "to"].map((name) => Number(query.get(name)));
+    if (query.has("from") && (next < first || next > last)) { // the zoom comes along
+      change.from = Math.max(0, next - Math.floor((last - first) / 2));
+      change.to = change.from + last - first;
+    }
+    ours.go(change);
   };
 })();

@@ -31,6 +31,8 @@ class Address:
     order: str = "depth"  # of the map's rows, a key of `ORDERS`
     first: int | None = None  # what the step axis shows
     last: int | None = None
+    rows: tuple[int, int] | None = None  # what the map's row axis shows: the first and the last, by number
+    block: str | None = None  # the part of the model that the map shows, see `figures.map_blocks`
     brush: tuple[int, int] | None = None  # the steps whose changes are listed
     kind: str | None = None  # filters of the layer table
     find: str | None = None
@@ -94,7 +96,9 @@ def parse(pathname: str | None, search: str | None = None) -> Address:
     asked = {key: values[0] for key, values in parse_qs((search or "").lstrip("?")).items()}
     metric, order = asked.get("metric", ""), asked.get("order", "")
     texts = {
-        name: asked[name] for name in ("layer", "kind", "find", "sort", "severity", "a", "b", "by") if name in asked
+        name: asked[name]
+        for name in ("layer", "block", "kind", "find", "sort", "severity", "a", "b", "by")
+        if name in asked
     }
     return place.at(
         **texts,
@@ -105,6 +109,7 @@ def parse(pathname: str | None, search: str | None = None) -> Address:
         order=order if order in ORDERS else "depth",
         first=_number(asked.get("from")),
         last=_number(asked.get("to")),
+        rows=_window(asked.get("rows")),
         brush=_window(asked.get("brush")),
         unhealthy=asked.get("unhealthy") == "1",
         muted=asked.get("muted") == "1",

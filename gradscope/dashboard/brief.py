@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gradscope.dashboard.figures.loss import Line, downsample
 from gradscope.records import Diagnosis, Run, VerdictName
+from gradscope.reports.loss_line import Line, downsample
 
 _POINTS = 60  # of the loss
 

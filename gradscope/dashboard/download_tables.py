@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.figures.depth import depth_data
-from gradscope.dashboard.figures.map import MEASURED, NON_FINITE, NOT_RECORDED, ZERO, map_data
+from gradscope.dashboard.figures.map import map_data, step_span
+from gradscope.dashboard.figures.map_marks import window
 from gradscope.dashboard.figures.strips import EDGES, strips_data
 from gradscope.dashboard.parts.layer_detail import layer_detail_data
 from gradscope.dashboard.parts.layer_rows import layer_rows
 from gradscope.dashboard.parts.layer_table import selected
 from gradscope.dashboard.runs import Snapshot
+from gradscope.reports.cells import MEASURED, NON_FINITE, NOT_RECORDED, ZERO
 from gradscope.reports.metrics import METRICS
 
 _STATES = {NOT_RECORDED: "", ZERO: "zero", NON_FINITE: "non-finite"}
@@ -32,9 +34,10 @@ class Table:
 
 
 def _map(snapshot: Snapshot, address: Address) -> Table:
-    """The map of a metric: a row a layer, a column for each column of the map."""
+    """The map of a metric, of the steps and the block that are shown: a row and a column for each of the map."""
     metric = METRICS[address.metric]
-    data = map_data(snapshot.signals, metric)
+    shown = window(step_span(snapshot.signals), None, address.first, address.last)
+    data = map_data(snapshot.signals, metric, shown, address.block)
     steps = tuple(f"step {step}" for step in data.steps.tolist())
     return Table(
         ("layer", *steps),
@@ -45,6 +48,8 @@ def _map(snapshot: Snapshot, address: Address) -> Table:
             "metric": metric.id,
             "unit": metric.symbol,
             "steps_per_column": data.per_column,
+            "layers_per_row": data.per_row,
+            "block": data.block,
         },
     )
 

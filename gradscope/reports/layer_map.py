@@ -35,6 +35,9 @@ class MapData:
         decades: log10 of the metric, shape `[rows, columns]`; NaN where the state is not MEASURED. Where cells are
             shared, the one farthest from healthy, so that no event is averaged away.
         states: MEASURED, NOT_RECORDED, ZERO or NON_FINITE, shape `[rows, columns]`.
+        shared: for each row the names that share it; empty where each row is one.
+        span: the first and the last step of the run, also where the map shows only some of its steps.
+        block: which part of the model the rows are; None: all of it.
     """
 
     metric: str
@@ -45,9 +48,38 @@ class MapData:
     every_step: bool
     decades: NDArray[np.float32]
     states: NDArray[np.uint8]
+    shared: tuple[tuple[str, ...], ...] = ()
+    span: tuple[int, int] | None = None
+    block: str | None = None
+
+    @property
+    def per_row(self) -> int:
+        """How many layers share a row, at most."""
+        return max(map(len, self.names), default=1)
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """For each row the layers or parameters that it shows."""
+        return self.shared or tuple((row,) for row in self.rows)
+
+    @property
+    def places(self) -> NDArray[np.float64]:
+        """The middle of each column on the step axis."""
+        return self.steps.astype(np.float64) + (self.per_column - 1) / 2
+
+    def row_of(self, name: str) -> int | None:
+        """The row that shows a layer or parameter; None where the map does not have it."""
+        return next((row for row, names in enumerate(self.names) if name in names), None)
 
 
-def layer_map(metric: Metric, sites: Sequence[Site], recorded: NDArray[np.int64], cells: Cells, last: int) -> MapData:
+def layer_map(
+    metric: Metric,
+    sites: Sequence[Site],
+    recorded: NDArray[np.int64],
+    cells: Cells,
+    last: int,
+    window: tuple[int, int] | None = None,
+) -> MapData:
     """The map of one metric.
 
     Args:
@@ -56,12 +88,14 @@ def layer_map(metric: Metric, sites: Sequence[Site], recorded: NDArray[np.int64]
         recorded: the steps of the columns.
         cells: a row for each site, a column for each recorded step.
         last: the last step of the run, which may come after the last recorded one; -1 when there is none.
+        window: the first and the last step to show, in as many columns as all of them would get; None: all.
     """
-    data = _of_size(metric, sites, recorded, cells, last, MOST_CELLS)
+    span = (int(recorded[0]), max(int(recorded[-1]), last)) if len(recorded) else None
+    data = _of_size(metric, sites, recorded, cells, span, window, MOST_CELLS)
     size = _size(data)
     if size <= MOST_CELLS:
         return data
-    return _of_size(metric, sites, recorded, cells, last, MOST_CELLS * MOST_CELLS // size)
+    return _of_size(metric, sites, recorded, cells, span, window, MOST_CELLS * MOST_CELLS // size)
 
 
 def _size(data: MapData) -> int:
@@ -86,24 +120,35 @@ def box(here: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _of_size(
-    metric: Metric, sites: Sequence[Site], recorded: NDArray[np.int64], cells: Cells, last: int, most: int
+    metric: Metric,
+    sites: Sequence[Site],
+    recorded: NDArray[np.int64],
+    cells: Cells,
+    span: tuple[int, int] | None,
+    window: tuple[int, int] | None,
+    most: int,
 ) -> MapData:
     """The map in at most so many cells, more where there are more rows."""
     per_row = -(-len(sites) // MOST_ROWS) or 1
-    cells = turned(fold(turned(cells), np.arange(len(sites)) // per_row, metric.centre))
-    rows = _shared([site.name for site in sites], per_row)
-    labels = _shared([layer_label(site) for site in sites], per_row)
-    steps, per_column = _columns(recorded, last, max(1, min(MOST_COLUMNS, most // max(1, len(rows)))))
-    if not len(steps):
-        return MapData(metric.id, rows, labels, steps, 1, True, *cells)
-    cells = fold(cells, (recorded - steps[0]) // per_column, metric.centre)
+    names = [site.name for site in sites]
+    rows, labels = _shared(names, per_row), _shared([layer_label(site) for site in sites], per_row)
+    shared = tuple(tuple(names[i : i + per_row]) for i in range(0, len(names), per_row)) if per_row > 1 else ()
+    if span is None:
+        return MapData(metric.id, rows, labels, recorded, 1, True, *cells, shared)
+    steps, per_column = _columns(span, window, max(1, min(MOST_COLUMNS, most // max(1, len(rows)))))
     shown = _shown(recorded, steps, per_column)
     every_step = bool((recorded[shown.clip(0)] >= steps).all() and (shown >= 0).all())
-    group = np.unique((recorded - steps[0]) // per_column, return_inverse=True)[1]
-    picked = np.where(shown < 0, -1, group[shown])
+    # of the recorded steps those that these columns can show: their own, and the last one before them
+    begin = max(0, int(np.searchsorted(recorded, steps[0], side="right")) - 1)
+    near = slice(begin, int(np.searchsorted(recorded, steps[-1] + per_column - 1, side="right")))
+    cells = Cells(cells.decades[:, near], cells.states[:, near])
+    cells = turned(fold(turned(cells), np.arange(len(sites)) // per_row, metric.centre))
+    group = np.unique((recorded[near] - steps[0]) // per_column, return_inverse=True)[1]
+    cells = fold(cells, group, metric.centre)
+    picked = np.where(shown < 0, -1, group[shown.clip(begin) - begin])
     decades = np.where(picked < 0, np.float32(np.nan), cells.decades[:, picked])
     states = np.where(picked < 0, NOT_RECORDED, cells.states[:, picked]).astype(np.uint8)
-    return MapData(metric.id, rows, labels, steps, per_column, every_step, decades, states)
+    return MapData(metric.id, rows, labels, steps, per_column, every_step, decades, states, shared, span)
 
 
 def _shared(names: list[str], per_row: int) -> tuple[str, ...]:
@@ -113,11 +158,11 @@ def _shared(names: list[str], per_row: int) -> tuple[str, ...]:
     return tuple(f"{names[i]} … {names[min(i + per_row, len(names)) - 1]}" for i in range(0, len(names), per_row))
 
 
-def _columns(recorded: NDArray[np.int64], last: int, most: int) -> tuple[NDArray[np.int64], int]:
-    """The first step of each column, and how many steps share one."""
-    if not len(recorded):
-        return recorded, 1
-    first, last = int(recorded[0]), max(int(recorded[-1]), last)
+def _columns(span: tuple[int, int], window: tuple[int, int] | None, most: int) -> tuple[NDArray[np.int64], int]:
+    """The first step of each column, and how many steps share one; all steps where the window has none of the run's."""
+    first, last = span
+    if window is not None and max(first, window[0]) <= min(last, window[1]):
+        first, last = max(first, window[0]), min(last, window[1])
     per_column = -(-(last - first + 1) // most)
     return np.arange(first, last + 1, per_column), per_column
 
@@ -145,13 +190,18 @@ def cell_colours(metric: Metric, theme: Theme) -> dict[int, tuple[str, str]]:
     }
 
 
-def marked_rows(rows: tuple[str, ...], findings: tuple[Finding, ...]) -> dict[str, str]:
+def marked_rows(data: MapData, findings: tuple[Finding, ...]) -> dict[str, str]:
     """For each finding the row where it is worst: row -> "F1", or "F1 F3" where two share it."""
     marks: dict[str, str] = {}
     for number, finding in enumerate(findings, 1):
         worst = next(iter(finding.layers), None)
-        row = next((row for row in rows if worst is not None and (row == worst or row.startswith(f"{worst}."))), None)
-        if row is not None:
+        if worst is None:
+            continue
+        of_it = (
+            row for row, names in enumerate(data.names) if any(f"{name}.".startswith(f"{worst}.") for name in names)
+        )
+        if (place := next(of_it, None)) is not None:
+            row = data.rows[place]
             marks[row] = f"{marks[row]} F{number}" if row in marks else f"F{number}"
     return marks
 

@@ -35,8 +35,13 @@ class Onset:
     severity: Severity  # of the worst
 
 
-def loss_data(run: Run) -> LossData:
-    """The lines of a run; extremes are kept when there are more steps than points."""
+def loss_data(run: Run, window: tuple[int, int] | None = None) -> LossData:
+    """The lines of a run; extremes are kept when there are more steps than points.
+
+    Args:
+        run: the run.
+        window: the first and the last step of a part that gets as many points as all steps do; what is outside stays.
+    """
     steps = run.steps
     seen = steps[steps["has_loss"]]
     known = steps[~np.isnan(steps["gradient_norm"])]
@@ -44,11 +49,22 @@ def loss_data(run: Run) -> LossData:
     ends_broken = len(seen) and not np.isfinite(seen["loss"][-1])
     since = int(seen["step"][finite[-1] + 1 if len(finite) else 0]) if ends_broken else None
     return LossData(
-        downsample(seen["step"], seen["loss"]),
-        downsample(known["step"], known["gradient_norm"]),
+        _line(seen["step"], seen["loss"], window),
+        _line(known["step"], known["gradient_norm"], window),
         since,
         int(steps["step"][-1]) if len(steps) else None,
     )
+
+
+def _line(steps: NDArray[Any], values: NDArray[Any], window: tuple[int, int] | None) -> Line:
+    whole = downsample(steps, values)
+    if window is None or len(values) <= MOST_POINTS:
+        return whole
+    begin, end = int(np.searchsorted(steps, window[0])), int(np.searchsorted(steps, window[1], side="right"))
+    inside = downsample(steps[begin:end], values[begin:end])
+    before, after = whole[0] < window[0], whole[0] > window[1]
+    joined = (np.concatenate([old[before], new, old[after]]) for old, new in zip(whole, inside, strict=True))
+    return next(joined), next(joined)
 
 
 def downsample(steps: NDArray[Any], values: NDArray[Any], most: int = MOST_POINTS) -> Line:

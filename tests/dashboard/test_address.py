@@ -13,6 +13,7 @@ ADDRESSES = [
     Address("finding", "r", finding="F12"),
     Address("layers", "r", layer="fc", kind="Linear", find="a b", unhealthy=True, sort="-gain"),
     Address("timeline", "r", brush=(3, 9), order="severity"),
+    Address("overview", "r", first=2, last=9, rows=(0, 40), block="blocks.0 … blocks.<9>"),
     Address("checks", "r"),
     Address("about", "r"),
     Address("compare", a="x", b="y", by="share"),

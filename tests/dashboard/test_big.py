@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 from dash._utils import to_json
 
 from gradscope.dashboard.address import parse
-from gradscope.dashboard.figures.map import NON_FINITE, NOT_RECORDED, MapData, map_data
+from gradscope.dashboard.figures.map import map_data
 from gradscope.dashboard.followed import Snapshot
 from gradscope.dashboard.history import ExcerptSignals
 from gradscope.dashboard.live import refresh
 from gradscope.dashboard.pages import PAGES
 from gradscope.dashboard.runs import Runs
+from gradscope.reports.cells import NON_FINITE, NOT_RECORDED
+from gradscope.reports.layer_map import MapData
 from gradscope.reports.metrics import METRICS
 from gradscope.signals import Signals
 from gradscope.store import read_run
@@ -83,6 +86,17 @@ def test_the_page_says_what_it_did_not_read(snapshot: Snapshot) -> None:
     assert len(said) == 1
     assert said[0].what.endswith(f"of {len(SMALL.recorded)} recorded steps, for the diagnosis")
     assert "the map shows all of them" in said[0].why
+
+
+def test_a_comparison_says_what_it_did_not_read(small: Path, snapshot: Snapshot) -> None:
+    """Two runs are compared by what was read of them: of how many steps that is, stands above the verdicts."""
+    shutil.copytree(small, small.parent / "other", dirs_exist_ok=True)
+    runs = Runs(small.parent)
+    outputs = refresh(PAGES["compare"], runs, parse("/compare", "?a=big&b=other"), "light", None)
+    read, every = len(snapshot.signals.steps), len(SMALL.recorded)
+    said = to_json(outputs["missing"])
+    for letter in "AB":
+        assert f"{letter} is judged from an excerpt, {read} of its {every} recorded steps" in said
 
 
 def test_the_diagnosis_has_seen_what_happened(snapshot: Snapshot) -> None:

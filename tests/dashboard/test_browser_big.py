@@ -74,7 +74,7 @@ def test_the_largest_run_opens_grows_and_reloads(
     def shown(layer: int, step: int) -> tuple[str, float]:
         """The cell of the map that a layer at a step is folded into."""
         row = next(row for row, name in enumerate(data.rows) if name == row_of(layer))
-        return data.rows[row], float(data.steps[np.searchsorted(data.steps, step, side="right") - 1])
+        return data.rows[row], float(data.places[np.searchsorted(data.steps, step, side="right") - 1])
 
     spike = tooltip(page, *shown(planted.spike_layer, planted.spike_step))
     assert re.search(r"log₁₀ gain [67]\.\d\d", spike)
@@ -82,7 +82,9 @@ def test_the_largest_run_opens_grows_and_reloads(
     first, end = planted.vanishing_steps
     vanished = next(int(step) for step in SIZE.recorded if first <= step < end)
     assert near(colour(page, *shown(planted.vanishing_layers[0] + 50, vanished)), "#16265C")
-    assert near(colour(page, *shown(planted.spike_layer, SIZE.steps - 1)), "#000000")
+    row, _ = shown(planted.spike_layer, SIZE.steps - 1)
+    beside = float(data.places[-1]) - data.per_column / 4  # the line where the finding begins
+    assert near(colour(page, row, beside), "#000000")
 
     step = steps(SIZE)[:1]
     for number in range(SIZE.steps, SIZE.steps + 2):

@@ -11,11 +11,14 @@ import pytest
 from torch import nn
 
 from gradscope.dashboard.figures.depth import depth_data, depth_help, draw_depth, latest, nearest
-from gradscope.dashboard.figures.loss import decade_range, downsample, draw_onsets, loss_data, loss_scale, onsets
-from gradscope.dashboard.figures.map import MEASURED, NON_FINITE, NOT_RECORDED, ZERO, draw_map, map_data, marked_rows
-from gradscope.dashboard.figures.plotly import frame, graph_config, redrawn, short, typed
+from gradscope.dashboard.figures.loss import decade_range, draw_onsets, loss_scale
+from gradscope.dashboard.figures.map import draw_map, map_data
+from gradscope.dashboard.figures.plotly import frame, graph_config, redrawn, typed
 from gradscope.dashboard.figures.sparkline import draw_sparkline, sparkline_data
 from gradscope.records import STEP, SUMMARY_ROW, Finding, Run, RunInfo
+from gradscope.reports.cells import MEASURED, NON_FINITE, NOT_RECORDED, ZERO
+from gradscope.reports.layer_map import marked_rows, short
+from gradscope.reports.loss_line import downsample, loss_data, onsets
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.theme import LIGHT
 from gradscope.rules.handwritten import run as by_hand
@@ -120,10 +123,14 @@ def test_names_are_text_to_plotly() -> None:
 
 
 def test_rows_of_findings_are_marked() -> None:
-    """Each finding marks the row where it is worst: the layer, or the layer's first parameter."""
-    rows = ("a.weight", "b.weight", "b.bias")
+    """Each finding marks the row where it is worst: the layer, the layer's first parameter, or the row it shares."""
     found = (finding(0, layers=("b",)), finding(0, layers=("b",)), finding(0, layers=("gone",)), finding(0))
-    assert marked_rows(rows, found) == {"b.weight": "F1 F2"}
+    data = map_data(Signals(by_hand({"a": 1.0, "b": 1.0})), METRICS["gradient-norm"])
+    assert data.rows == ("a.weight", "b.weight")
+    assert marked_rows(data, found) == {"b.weight": "F1 F2"}
+    many = {f"layers.{number}": 1.0 for number in range(700)}
+    data = map_data(Signals(by_hand(many, steps=1)), GAIN)
+    assert marked_rows(data, (finding(0, layers=("layers.4",)),)) == {"layers.3 … layers.5": "F1"}
 
 
 def test_the_loss_ends_where_it_turns_nan() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short, typed
+from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, typed
+from gradscope.reports.layer_map import short
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.numbers import HEALTHY_GAIN
 from gradscope.reports.theme import Theme
@@ -59,7 +60,10 @@ def depth_data(signals: Signals, step: int | None) -> DepthData:
     metric, forward_metric = METRICS["backward-gain"], METRICS["forward-gain"]
     backward, forward = metric.values(signals)[layers], forward_metric.values(signals)[layers]
     theory = expected(signals)
-    theory_backward, theory_forward = 10.0 ** theory.backward[layers], 10.0 ** theory.forward[layers]
+    # 1e300 is far off the axis too, and is a number
+    theory_backward, theory_forward = (
+        10.0 ** each[layers].clip(-300, 300) for each in (theory.backward, theory.forward)
+    )
     return DepthData(
         int(signals.steps[column]),
         names,
@@ -122,7 +126,7 @@ def depth_help(data: DepthData) -> tuple[str, ...]:
 def draw_depth(data: DepthData, theme: Theme) -> Figure:
     """A line for the gradient, a dashed one for the activations, the healthy band behind them."""
     low, high = HEALTHY_GAIN
-    places = np.arange(len(data.layers), dtype=np.float64)
+    places = np.arange(len(data.layers), dtype=np.float64)  # those of a line without `x`
     layout = frame(theme)
     layout |= {
         "margin": {"l": 8, "r": 8, "t": 8, "b": 40},
@@ -168,7 +172,7 @@ def draw_depth(data: DepthData, theme: Theme) -> Figure:
         }
     )
     names = [plain(name) for name in data.layers]
-    traces = [_band(theme), *_lines(data, places, names, theme), *_expected(data, places, names, theme)]
+    traces = [_band(theme), *_lines(data, names, theme), *_expected(data, names, theme)]
     traces += _marks(data, places, names, theme)
     return {"data": traces, "layout": layout}
 
@@ -199,7 +203,7 @@ def _ticks(layers: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _expected(data: DepthData, places: NDArray[np.float64], names: list[str], theme: Theme) -> list[Figure]:
+def _expected(data: DepthData, names: list[str], theme: Theme) -> list[Figure]:
     """Thin dotted lines, above those that they often run along; one entry in the legend shows and hides both."""
     series = (("activation", data.expected_forward), ("gradient", data.expected_backward))
     shown = [
@@ -211,7 +215,6 @@ def _expected(data: DepthData, places: NDArray[np.float64], names: list[str], th
         {
             **shared,
             "name": f"{name} expected at init",
-            "x": typed(places),
             "y": typed(np.clip(values, 10.0 ** data.decades[0], 10.0 ** data.decades[1])),
             "text": names,
             "showlegend": False,
@@ -223,7 +226,7 @@ def _expected(data: DepthData, places: NDArray[np.float64], names: list[str], th
     return [entry, *lines] if lines else []
 
 
-def _lines(data: DepthData, places: NDArray[np.float64], names: list[str], theme: Theme) -> list[Figure]:
+def _lines(data: DepthData, names: list[str], theme: Theme) -> list[Figure]:
     styles = (
         ("activation", "forward gain", data.forward, theme.second_line, "dash", "diamond-open"),
         ("gradient", "backward gain", data.backward, theme.first_line, "solid", "circle"),
@@ -233,7 +236,6 @@ def _lines(data: DepthData, places: NDArray[np.float64], names: list[str], theme
             "type": "scatter",
             "mode": "lines+markers",
             "name": name,
-            "x": typed(places),
             "y": typed(values),
             "text": names,
             "line": {"color": colour, "width": 1.6, "dash": dash},

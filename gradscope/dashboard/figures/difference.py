@@ -16,8 +16,10 @@ from gradscope.comparison.difference import (
     ONLY_B_BROKEN,
     ONLY_B_ZERO,
 )
-from gradscope.dashboard.figures.loss import Line, downsample, loss_scale
-from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, short, typed
+from gradscope.dashboard.figures.loss import loss_scale
+from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, typed
+from gradscope.reports.layer_map import short
+from gradscope.reports.loss_line import Line, downsample
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.theme import Theme
 from gradscope.signals import Signals

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.dashboard.figures.loss import Line, downsample
 from gradscope.dashboard.figures.plotly import Figure, axis, frame, plain, typed
 from gradscope.records import QUANTITIES
+from gradscope.reports.loss_line import Line, downsample
 from gradscope.reports.numbers import HEALTHY_GAIN
 from gradscope.reports.theme import Theme
 from gradscope.signals import Signals

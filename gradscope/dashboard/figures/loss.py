@@ -6,14 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradscope.dashboard.figures.plotly import Figure, typed
-from gradscope.reports.loss_line import MOST_POINTS as MOST_POINTS
-from gradscope.reports.loss_line import Line as Line
-from gradscope.reports.loss_line import LossData as LossData
-from gradscope.reports.loss_line import Onset as Onset
-from gradscope.reports.loss_line import downsample as downsample
-from gradscope.reports.loss_line import loss_data as loss_data
-from gradscope.reports.loss_line import onsets as onsets
-from gradscope.reports.loss_line import scale_of
+from gradscope.reports.loss_line import LossData, Onset, scale_of
 from gradscope.reports.theme import Theme
 
 
@@ -71,9 +64,24 @@ def loss_traces(data: LossData, theme: Theme) -> list[Figure]:
     ]
 
 
-def draw_onsets(layout: Figure, marks: tuple[Onset, ...], data: LossData, theme: Theme) -> None:
-    """Adds a dotted line and a label for each onset, and shades where the loss is not a number."""
-    close = 0.03 * (data.last_step or 1)  # labels nearer than this would overlap: they share one
+def draw_onsets(
+    layout: Figure,
+    marks: tuple[Onset, ...],
+    data: LossData,
+    theme: Theme,
+    shown: tuple[float, float] | None = None,
+) -> None:
+    """Adds a dotted line and a label for each onset, and shades where the loss is not a number.
+
+    Args:
+        layout: what is added to.
+        marks: the onsets.
+        data: the loss.
+        theme: the colours.
+        shown: the first and the last step that are drawn; None: all.
+    """
+    first, last = shown or (0.0, float(data.last_step or 1))
+    close = 0.03 * (last - first)  # labels nearer than this would overlap: they share one
     labelled = -np.inf
     for mark in marks:
         colour = theme.severity[mark.severity]
@@ -111,7 +119,7 @@ def draw_onsets(layout: Figure, marks: tuple[Onset, ...], data: LossData, theme:
                 "layer": "below",
             }
         )
-        middle = (data.non_finite_since + data.last_step) / 2
+        middle = (max(data.non_finite_since, first) + min(data.last_step, last)) / 2
         layout["annotations"].append(_annotation("NaN", middle, "y domain", 0.5, "middle", theme.text))
 
 

@@ -10,15 +10,15 @@ import numpy as np
 from dash import Patch
 from numpy.typing import NDArray
 
-from gradscope.reports.layer_map import short as short
 from gradscope.reports.theme import FONT, MONO, Theme
 
 Figure = dict[str, Any]  # plotly's own JSON; no go.Figure, whose validation costs 10 ms a figure
 
 
-def graph_config() -> Any:  # a TypedDict that dash does not export
-    """The `config` of every `dcc.Graph`: nothing that could send a figure anywhere."""
+def graph_config(**more: object) -> Any:  # a TypedDict that dash does not export
+    """The `config` of every `dcc.Graph`: nothing that could send a figure anywhere; `more` is added."""
     return {
+        **more,
         "showSendToCloud": False,  # plotly.js 4 shows "Share chart…" unless told not to
         "plotlyServerURL": "",
         "displaylogo": False,
@@ -90,6 +90,6 @@ def redrawn(figure: Figure) -> Patch:
             continue
         zoomable = not value.get("fixedrange")
         for setting, of in value.items():
-            if not (zoomable and setting in ("range", "autorange")):
+            if not (zoomable and setting in ("range", "autorange", "uirevision")):
                 patch["layout"][name][setting] = of
     return patch

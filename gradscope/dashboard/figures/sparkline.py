@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gradscope.dashboard.figures.loss import downsample
 from gradscope.records import Finding
+from gradscope.reports.loss_line import downsample
 from gradscope.reports.metrics import METRICS
 from gradscope.signals import Signals
 

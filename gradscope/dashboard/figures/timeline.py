@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gradscope.dashboard.figures.lanes import Lane, lanes_data, lanes_height, with_lanes
-from gradscope.dashboard.figures.loss import LossData, Onset, loss_data, onsets
-from gradscope.dashboard.figures.map import MapData, draw_map, map_data, marked_rows
+from gradscope.dashboard.figures.map import draw_map, map_data
 from gradscope.dashboard.figures.map_marks import reorder
 from gradscope.dashboard.figures.plotly import Figure
 from gradscope.records import Finding, Run
+from gradscope.reports.layer_map import MapData, marked_rows
+from gradscope.reports.loss_line import LossData, Onset, loss_data, onsets
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.theme import Theme
 from gradscope.signals import Signals
@@ -40,15 +41,23 @@ class TimelineData:
     suspects: tuple[Suspect, ...]
 
 
-def timeline_data(run: Run, signals: Signals, findings: tuple[Finding, ...], metric: str, order: str) -> TimelineData:
-    """The timeline of a run."""
+def timeline_data(
+    run: Run,
+    signals: Signals,
+    findings: tuple[Finding, ...],
+    metric: str,
+    order: str,
+    window: tuple[int, int] | None = None,
+    block: str | None = None,
+) -> TimelineData:
+    """The timeline of a run; `window` and `block` as `map_data` has them."""
     newest = int(signals.steps[-1]) if len(signals.steps) else None
-    cells = reorder(map_data(signals, METRICS[metric]), order, findings)
+    cells = reorder(map_data(signals, METRICS[metric], window, block), order, findings)
     starts = tuple(finding.first_step for finding in findings)
-    loss = loss_data(run)
+    loss = loss_data(run, window)
     return TimelineData(
         cells,
-        marked_rows(cells.rows, findings),
+        marked_rows(cells, findings),
         loss,
         onsets(findings),
         lanes_data(findings, newest, loss.last_step),

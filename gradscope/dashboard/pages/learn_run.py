@@ -7,7 +7,6 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.figures.loss import downsample
 from gradscope.dashboard.figures.sparkline import SparklineData, draw_sparkline, sparkline_data
 from gradscope.dashboard.learning.examples import EXAMPLE
 from gradscope.dashboard.learning.topic import Topic
@@ -19,6 +18,7 @@ from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.dashboard.wording import number
 from gradscope.errors import GradScopeError
 from gradscope.records import Evidence, Finding
+from gradscope.reports.loss_line import downsample
 from gradscope.store import read_info
 
 MOST_RUNS = 40  # the newest, looked at for one of the demo's

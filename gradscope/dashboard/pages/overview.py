@@ -13,23 +13,24 @@ from gradscope.dashboard.address import parse
 from gradscope.dashboard.downloads import data_links
 from gradscope.dashboard.figures.depth import depth_data, depth_help, draw_depth, latest, nearest
 from gradscope.dashboard.figures.lanes import lanes_data, with_lanes
-from gradscope.dashboard.figures.loss import loss_data, onsets
-from gradscope.dashboard.figures.map import MapData, draw_map, map_data, marked_rows
+from gradscope.dashboard.figures.map import detail, draw_map, map_data, step_span
 from gradscope.dashboard.figures.map_marks import in_place, mark, marks_only, reorder, window
 from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.live import Area, Outputs, Page, View
-from gradscope.dashboard.mutes import read_mutes
 from gradscope.dashboard.pages.overview_layout import ID, MAP_HEIGHT, layout
 from gradscope.dashboard.parts import finding_drawer, finding_list, findings, layer_drawer, numbers, verdict
 from gradscope.dashboard.parts.how_to_read import how_to_read
-from gradscope.dashboard.parts.map_card import explained, legend
+from gradscope.dashboard.parts.map_card import block_choices, explained, folded, legend
 from gradscope.dashboard.parts.notice import no_step_yet
 from gradscope.dashboard.parts.waterfall import waterfall_outputs, waterfall_values
 from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.dashboard.wording import duration, step
 from gradscope.records import Finding
+from gradscope.reports.layer_map import MapData, marked_rows
+from gradscope.reports.loss_line import loss_data, onsets
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.theme import theme
+from gradscope.store.mutes import read_mutes
 
 _MOST_LANES = 4  # the timeline shows them all
 
@@ -45,9 +46,13 @@ OUTPUTS = {
     "checks": Output(ID["checks"], "children"),
     "metric": Output(ID["metric"], "value"),
     "order": Output(ID["order"], "value"),
+    "block": Output(ID["block"], "value"),
+    "block_data": Output(ID["block"], "data"),
+    "block_display": Output(ID["block"], "display"),
     "map": Output(ID["map"], "figure"),
     "map_title": Output(ID["map-title"], "children"),
     "map_help": Output(ID["map-help"], "children"),
+    "map_folded": Output(ID["map-folded"], "children"),
     "map_legend": Output(ID["map-legend"], "children"),
     "map_links": Output(ID["map-links"], "children"),
     "depth_links": Output(ID["depth-links"], "children"),
@@ -73,14 +78,18 @@ def areas(view: View) -> dict[str, Area]:
     }
     if snapshot.is_empty:
         return always
-    charted = [versions, address.metric, address.order, view.scheme]
-    marked = [address.finding, address.layer, address.step, address.first, address.last]
+    chosen_map = [address.metric, address.order, address.block, snapshot.name]
+    charted = [versions, chosen_map, view.scheme, _detail(view)]
+    marked = [address.finding, address.layer, address.step, address.first, address.last, address.rows]
     return {
         **always,
         "controls": Area([address.metric, address.order], lambda: {"metric": address.metric, "order": address.order}),
+        "blocks": Area([chosen_map, len(snapshot.signals.sites)], lambda: _blocks(view)),
+        "map-links": Area([chosen_map, marked], lambda: {"map_links": data_links(address, "map")}),
         "marks": Area([snapshot.name, marked], lambda: {"map": marks_only(_map_figure(view, _cells(view)))}),
-        "map": Area(charted, lambda: _map(view, marked)),
-        "map-view": Area([*charted[1:3], snapshot.name], dict),
+        "map": Area(charted, lambda: _map(view, chosen_map, marked)),
+        "map-view": Area(chosen_map, dict),
+        "folded": Area([charted, marked[3:]], lambda: {"map_folded": folded(_cells(view), address)}),
         "slider": Area([versions, address.step], lambda: _slider(snapshot, address.step)),
         "depth": Area([versions, address.step, view.scheme], lambda: _depth(view)),
         "budget": Area(
@@ -115,33 +124,49 @@ def _opened(view: View) -> Finding | None:
     return finding_drawer.find(view.snapshot.diagnosis, view.address.finding or "")
 
 
+def _window(view: View) -> tuple[int, int] | None:
+    """The steps that the map shows."""
+    return window(step_span(view.snapshot.signals), _opened(view), view.address.first, view.address.last)
+
+
+def _detail(view: View) -> tuple[int, int] | None:
+    """Those of them that are folded for themselves."""
+    return detail(view.snapshot.signals, METRICS[view.address.metric], _window(view), view.address.block)
+
+
+def _blocks(view: View) -> Outputs:
+    choices = block_choices(view.snapshot.signals, view.address)
+    return {"block": choices.value, "block_data": choices.data, "block_display": choices.display}
+
+
 def _cells(view: View) -> MapData:
-    cells = map_data(view.snapshot.signals, METRICS[view.address.metric])
-    return reorder(cells, view.address.order, view.snapshot.diagnosis.findings)
+    signals, address = view.snapshot.signals, view.address
+    cells = map_data(signals, METRICS[address.metric], _detail(view), address.block)
+    return reorder(cells, address.order, view.snapshot.diagnosis.findings)
 
 
 def _map_figure(view: View, data: MapData) -> Figure:
     snapshot, address, colours = view.snapshot, view.address, theme(view.scheme)
     found = snapshot.diagnosis.findings
-    figure = draw_map(data, loss_data(snapshot.run), onsets(found), marked_rows(data.rows, found), colours)
-    lanes = lanes_data(found, int(data.steps[-1]) if len(data.steps) else None)[:_MOST_LANES]
+    loss = loss_data(snapshot.run, _detail(view))
+    figure = draw_map(data, loss, onsets(found), marked_rows(data, found), colours)
+    recorded = snapshot.signals.steps
+    lanes = lanes_data(found, int(recorded[-1]) if len(recorded) else None)[:_MOST_LANES]
     with_lanes(figure, lanes, colours, lambda number: address.at(finding=number, layer=None).href, MAP_HEIGHT)
     opened = _opened(view)
-    shown = window(data, opened, address.first, address.last)
     cell = (address.layer, address.step) if address.layer is not None and address.step is not None else None
-    return mark(figure, data, shown, opened.layers if opened else (), cell, colours)
+    return mark(figure, data, _window(view), address.rows, opened.layers if opened else (), cell, colours)
 
 
-def _map(view: View, marked: list[Any]) -> Outputs:
+def _map(view: View, chosen: list[Any], marked: list[Any]) -> Outputs:
     address, data = view.address, _cells(view)
     metric, figure = METRICS[address.metric], _map_figure(view, data)
-    same = view.shows("map-view", [address.metric, address.order, view.snapshot.name])
+    same = view.shows("map-view", chosen)
     unmoved = view.shows("marks", [view.snapshot.name, marked])
     return {
         "map": in_place(figure, not unmoved) if same else figure,
         "map_title": [f"{metric.title} by layer and step ", html.Span(f"· {metric.symbol}", className="dimmed")],
         "map_help": explained(data),
-        "map_links": data_links(address, "map"),
         "map_legend": legend(data, theme(view.scheme)),
     }
 
@@ -237,6 +262,7 @@ def register(app: Dash, runs: Runs) -> None:
         ("go_to", ID["went"], "data"),
         ("go_metric", ID["metric"], "value"),
         ("go_order", ID["order"], "value"),
+        ("go_block", ID["block"], "value"),
         ("go_cell", ID["map"], "clickData"),
         ("go_zoom", ID["map"], "relayoutData"),
         ("close_drawer", ID["drawer"], "opened"),

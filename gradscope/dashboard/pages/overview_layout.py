@@ -12,7 +12,7 @@ from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts import verdict
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
-from gradscope.dashboard.parts.map_card import choice
+from gradscope.dashboard.parts.map_card import block_choice, choice, graph
 from gradscope.dashboard.parts.waterfall import waterfall_frame
 from gradscope.dashboard.runs import Runs
 from gradscope.records import Diagnosis
@@ -22,7 +22,7 @@ from gradscope.reports.theme import LIGHT
 MAP_HEIGHT = 520  # pixels
 _PARTS = (
     *("verdict", "status", "next", "empty", "body", "numbers", "controls", "findings", "checks"),
-    *("metric", "order", "map", "map-title", "map-legend", "map-help", "map-links", "onsets"),
+    *("metric", "order", "block", "map", "map-title", "map-legend", "map-help", "map-folded", "map-links", "onsets"),
     *("depth", "depth-title", "depth-help", "depth-links", "slider", "earlier", "later", "latest", "went"),
     *("drawer", "drawer-body"),
 )
@@ -98,13 +98,15 @@ def map_card(address: Address) -> Component:
                         [
                             choice(ID["metric"], metrics, address.metric, "What the map shows", 230),
                             choice(ID["order"], ORDERS, address.order, "Order of the map's rows", 170),
+                            block_choice(ID["block"], address),
                         ],
                         className="controls",
                     ),
                 ],
                 className="figure-head",
             ),
-            _graph(ID["map"], MAP_HEIGHT, "map-graph"),
+            graph(ID["map"], MAP_HEIGHT),
+            html.P([], id=ID["map-folded"], className="help map-folded"),
             html.Div([], id=ID["map-legend"], className="legend"),
             html.P("", id=ID["map-help"], className="dimmed help"),
             html.Div([], id=ID["map-links"]),
@@ -138,19 +140,18 @@ def _depth_card() -> Component:
         html.Div(stepper, className="stepper"),
     ]
     return html.Section(
-        [html.Div(head, className="figure-head"), _graph(ID["depth"], 270), html.Div([], id=ID["depth-links"])],
+        [html.Div(head, className="figure-head"), _depth_graph(), html.Div([], id=ID["depth-links"])],
         className="card figure",
         **aria(label="Depth profile"),
     )
 
 
-def _graph(name: str, height: int, classes: str = "") -> Component:
+def _depth_graph() -> Component:
     return dcc.Graph(
-        id=name,
+        id=ID["depth"],
         figure=blank(LIGHT),
         config=graph_config(),
-        style={"height": height},
-        className=classes,
+        style={"height": 270},
         responsive=True,
         animate=False,
     )

@@ -8,6 +8,7 @@ from dash import ClientsideFunction, Dash, Input, Output, html
 
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.downloads import data_links
+from gradscope.dashboard.figures.map import detail, step_span
 from gradscope.dashboard.figures.map_marks import in_place, mark, marks_only, window
 from gradscope.dashboard.figures.plotly import Figure
 from gradscope.dashboard.figures.timeline import TimelineData, draw_timeline, timeline_data, timeline_height
@@ -15,14 +16,17 @@ from gradscope.dashboard.live import Area, Outputs, Page, View
 from gradscope.dashboard.pages.timeline_changes import changes_card, suspects_card
 from gradscope.dashboard.pages.timeline_layout import ID, layout
 from gradscope.dashboard.pages.timeline_table import cell_words, numbers_table
-from gradscope.dashboard.parts.map_card import explained, legend
-from gradscope.dashboard.runs import Runs, Snapshot
+from gradscope.dashboard.parts.map_card import block_choices, explained, folded, legend
+from gradscope.dashboard.runs import Runs
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.theme import Theme, theme
 
 OUTPUTS = {
     "metric": Output(ID["metric"], "value"),
     "order": Output(ID["order"], "value"),
+    "block": Output(ID["block"], "value"),
+    "block_data": Output(ID["block"], "data"),
+    "block_display": Output(ID["block"], "display"),
     "first": Output(ID["first"], "value"),
     "last": Output(ID["last"], "value"),
     "brush_first": Output(ID["brush-first"], "value"),
@@ -31,6 +35,7 @@ OUTPUTS = {
     "map_style": Output(ID["map"], "style"),
     "map_title": Output(ID["map-title"], "children"),
     "map_help": Output(ID["map-help"], "children"),
+    "map_folded": Output(ID["map-folded"], "children"),
     "map_legend": Output(ID["map-legend"], "children"),
     "onsets": Output(ID["onsets"], "data-onsets"),
     "cell": Output(ID["cell"], "children"),
@@ -44,15 +49,17 @@ OUTPUTS = {
 def areas(view: View) -> dict[str, Area]:
     """The timeline's parts, and what each is drawn from."""
     snapshot, address, versions = view.snapshot, view.address, list(view.versions)
-    chosen = [address.metric, address.order]
-    marked = [address.layer, address.step, address.first, address.last, address.brush]
-    charted = [versions, chosen, view.scheme]
+    chosen = [address.metric, address.order, address.block, snapshot.name]
+    marked = [address.layer, address.step, address.first, address.last, address.rows, address.brush]
+    charted = [versions, chosen, view.scheme, _detail(view)]
     return {
         "controls": Area([chosen, marked[2:]], lambda: _controls(address)),
-        "links": Area([snapshot.name, chosen], lambda: {"links": data_links(address, "map")}),
+        "blocks": Area([chosen, len(snapshot.signals.sites)], lambda: _blocks(view)),
+        "links": Area([chosen, marked], lambda: {"links": data_links(address, "map")}),
         "marks": Area([snapshot.name, marked], lambda: {"map": marks_only(_figure(view))}),
-        "map": Area(charted, lambda: _map(view, marked)),
-        "map-view": Area([chosen, snapshot.name], dict),
+        "map": Area(charted, lambda: _map(view, chosen, marked)),
+        "map-view": Area(chosen, dict),
+        "folded": Area([charted, marked[2:5]], lambda: {"map_folded": folded(_data(view).cells, address)}),
         "cell": Area([versions, address.metric, marked[:2]], lambda: {"cell": cell_words(snapshot, address)}),
         "changes": Area([versions, address.brush], lambda: {"changes": changes_card(snapshot, address)}),
         "suspects": Area([versions, address.metric], lambda: {"suspects": suspects_card(snapshot, address)}),
@@ -72,19 +79,34 @@ def _controls(address: Address) -> Outputs:
     }
 
 
-def _data(snapshot: Snapshot, address: Address) -> TimelineData:
-    found = snapshot.diagnosis.findings
-    return timeline_data(snapshot.run, snapshot.signals, found, address.metric, address.order)
+def _window(view: View) -> tuple[int, int] | None:
+    """The steps that the map shows."""
+    return window(step_span(view.snapshot.signals), None, view.address.first, view.address.last)
+
+
+def _detail(view: View) -> tuple[int, int] | None:
+    """Those of them that are folded for themselves."""
+    return detail(view.snapshot.signals, METRICS[view.address.metric], _window(view), view.address.block)
+
+
+def _blocks(view: View) -> Outputs:
+    choices = block_choices(view.snapshot.signals, view.address)
+    return {"block": choices.value, "block_data": choices.data, "block_display": choices.display}
+
+
+def _data(view: View) -> TimelineData:
+    snapshot, address = view.snapshot, view.address
+    found, part = snapshot.diagnosis.findings, _detail(view)
+    return timeline_data(snapshot.run, snapshot.signals, found, address.metric, address.order, part, address.block)
 
 
 def _figure(view: View, data: TimelineData | None = None) -> Figure:
     address, colours = view.address, theme(view.scheme)
-    data = data or _data(view.snapshot, address)
+    data = data or _data(view)
     figure = draw_timeline(data, colours, lambda number: address.of_run("finding", finding=number).href)
-    shown = window(data.cells, None, address.first, address.last)
     cell = (address.layer, address.step) if address.layer is not None and address.step is not None else None
     figure["layout"]["shapes"] += [*_brushed(figure, address, colours), *_cursor(address, colours)]
-    return mark(figure, data.cells, shown, (), cell, colours)
+    return mark(figure, data.cells, _window(view), address.rows, (), cell, colours)
 
 
 def _brushed(figure: Figure, address: Address, colours: Theme) -> list[Figure]:
@@ -111,12 +133,11 @@ def _cursor(address: Address, colours: Theme) -> list[Figure]:
     return [{"type": "line", "xref": "x", "yref": "paper", **at, "line": line}]
 
 
-def _map(view: View, marked: list[Any]) -> Outputs:
-    address, snapshot = view.address, view.snapshot
-    metric, colours, data = METRICS[address.metric], theme(view.scheme), _data(snapshot, address)
+def _map(view: View, chosen: list[Any], marked: list[Any]) -> Outputs:
+    metric, colours, data = METRICS[view.address.metric], theme(view.scheme), _data(view)
     figure = _figure(view, data)
-    same = view.shows("map-view", [[address.metric, address.order], snapshot.name])
-    unmoved = view.shows("marks", [snapshot.name, marked])
+    same = view.shows("map-view", chosen)
+    unmoved = view.shows("marks", [view.snapshot.name, marked])
     return {
         "map": in_place(figure, not unmoved) if same else figure,
         "map_style": {"height": timeline_height(data)},
@@ -132,7 +153,7 @@ def _symbol(symbol: str) -> html.Span:
 
 
 def _table(view: View) -> Any:
-    return numbers_table(_data(view.snapshot, view.address).cells, view.address)
+    return numbers_table(_data(view).cells, view.address)
 
 
 def register(app: Dash, runs: Runs) -> None:
@@ -140,6 +161,7 @@ def register(app: Dash, runs: Runs) -> None:
     for function, inputs in (
         ("go_metric", [(ID["metric"], "value")]),
         ("go_order", [(ID["order"], "value")]),
+        ("go_block", [(ID["block"], "value")]),
         ("go_cell", [(ID["map"], "clickData")]),
         ("go_zoom", [(ID["map"], "relayoutData")]),
         ("go_window", [(ID["first"], "value"), (ID["last"], "value")]),

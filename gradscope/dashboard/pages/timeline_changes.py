@@ -9,10 +9,10 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.figures.loss import onsets
 from gradscope.dashboard.runs import Snapshot
 from gradscope.dashboard.wording import number, step
 from gradscope.records import Finding
+from gradscope.reports.loss_line import onsets
 from gradscope.reports.words import sentence
 from gradscope.signals import Signals
 from gradscope.signals.changes import Change, suspects, what_changed_most, window_before

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dash_mantine_components as dmc
-from dash import dcc, html
+from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.address import ORDERS, Address
-from gradscope.dashboard.figures.plotly import blank, graph_config
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.how_to_read import THE_MAP, how_to_read
-from gradscope.dashboard.parts.map_card import choice
+from gradscope.dashboard.parts.map_card import block_choice, choice, graph
 from gradscope.dashboard.runs import Runs
 from gradscope.reports.metrics import METRICS
-from gradscope.reports.theme import LIGHT
 
 _PARTS = (
-    *("metric", "order", "first", "last", "map", "map-title", "map-help", "map-legend", "onsets", "cell", "links"),
+    *("metric", "order", "block", "first", "last", "map", "map-title", "map-help", "map-folded", "map-legend"),
+    *("onsets", "cell", "links"),
     *("brush-first", "brush-last", "changes", "suspects", "table"),
 )
 ID = {part: ids.of("timeline", part) for part in _PARTS}
@@ -41,6 +40,7 @@ def _figure(address: Address) -> Component:
     controls = [
         choice(ID["metric"], metrics, address.metric, "What the map shows", 230),
         choice(ID["order"], ORDERS, address.order, "Order of the map's rows", 180),
+        block_choice(ID["block"], address),
         html.Div(
             [
                 html.Span("Steps", className="dimmed"),
@@ -53,15 +53,6 @@ def _figure(address: Address) -> Component:
             **aria(label="Steps shown"),
         ),
     ]
-    graph = dcc.Graph(
-        id=ID["map"],
-        figure=blank(LIGHT),
-        config=graph_config(),
-        style={"height": 560},
-        className="map-graph timeline-graph",
-        responsive=True,
-        animate=False,
-    )
     return html.Section(
         [
             html.Div(
@@ -74,7 +65,8 @@ def _figure(address: Address) -> Component:
                 ],
                 className="figure-head",
             ),
-            graph,
+            graph(ID["map"], 560, "timeline-graph"),
+            html.P([], id=ID["map-folded"], className="help map-folded"),
             html.Div([], id=ID["map-legend"], className="legend"),
             html.P([], id=ID["cell"], className="timeline-cell", **aria(live="polite")),
             html.Div([], id=ID["links"]),

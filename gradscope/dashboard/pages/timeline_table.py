@@ -10,10 +10,10 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.figures.map import MapData
 from gradscope.dashboard.runs import Snapshot
 from gradscope.dashboard.wording import decades, number, step
 from gradscope.reports.cells import MEASURED, NON_FINITE, NOT_RECORDED, ZERO
+from gradscope.reports.layer_map import MapData
 from gradscope.reports.metrics import METRICS
 
 _MOST_ROWS, _MOST_STEPS = 100, 8

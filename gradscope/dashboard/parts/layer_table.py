@@ -10,11 +10,11 @@ from dash import html
 from dash.development.base_component import Component
 
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.figures.loss import downsample
 from gradscope.dashboard.figures.sparkline import SparklineData, draw_sparkline
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.layer_rows import LayerRow, LayerState
 from gradscope.dashboard.wording import ABSENT, number, percent
+from gradscope.reports.loss_line import downsample
 from gradscope.signals import Signals
 
 PAGE_ROWS = 100

@@ -12,12 +12,12 @@ from dash.development.base_component import Component
 
 from gradscope.dashboard.address import Address
 from gradscope.dashboard.brief import Brief
-from gradscope.dashboard.figures.loss import downsample
 from gradscope.dashboard.figures.sparkline import SparklineData, draw_sparkline
 from gradscope.dashboard.parts.aria import aria
 from gradscope.dashboard.parts.chip import STALE_AFTER
 from gradscope.dashboard.wording import ABSENT, duration
 from gradscope.records import SEVERITIES, Severity, VerdictName
+from gradscope.reports.loss_line import downsample
 from gradscope.reports.words import SHAPES, VERDICT_SEVERITY, VERDICT_WORDS, count
 
 _POINTS = 64  # of a loss line
