@@ -9,11 +9,13 @@
 #   make zoo                        sick and healthy trainings: what is found, and what is said of the healthy
 #   make zoo ARGS='--only D --show' some of them, with everything that is said; ARGS=--help tells more
 #   make zoo ARGS=--cures           also tries what is suggested for the sick ones
-#   make zoo ARGS=--readme          all of them with their cures, into the README's table
+#   make zoo ARGS='--benchmark --seeds 3'  how often the cause that is named first was right, into assets/benchmark.json
+#   make zoo ARGS=--readme          all of them with their cures, into the README's table, and --benchmark
 #   make bench                      what watching costs, beside others (a quarter of an hour)
 #   make bench ARGS=--readme        the same, into the README's table
 #   make bench ARGS=--soak          10,000 steps: does memory grow?
 #   make screenshots                every page in both themes and three widths into build/, and the README's pictures
+#   make docs                       docs/ anew from the code; a test fails where they differ
 #   make examples                   records the packaged runs of the lessons anew, with a trial each (a quarter of an hour)
 #   make clean                      forgets .venv
 
@@ -25,7 +27,7 @@ CHROMIUM := $(or $(GRADSCOPE_CHROMIUM),/usr/bin/chromium)
 ELSEWHERE := , or say where it is: GRADSCOPE_CHROMIUM=/path make test
 ARGS ?=
 
-.PHONY: help demo test zoo bench screenshots examples clean chromium graphviz
+.PHONY: help demo test zoo bench screenshots docs examples clean chromium graphviz
 .DELETE_ON_ERROR:
 
 help:
@@ -50,6 +52,9 @@ bench: $(VENV)/.bench graphviz
 
 screenshots: $(VENV)/.test chromium
 	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)
+
+docs: $(VENV)/.test
+	@$(BIN)/python -m tests.docs
 
 examples: $(VENV)/.test
 	@$(BIN)/python -m tests.dashboard.examples $(ARGS)
