@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import gc
 import inspect
 import io
 import pickle
@@ -495,3 +496,17 @@ def test_an_optimizer_that_waits_for_its_model_costs_nothing(monkeypatch: pytest
         train(model, optimizer, steps=5)
     assert read == []
     assert waits.param_groups
+
+
+def test_a_scaler_of_an_earlier_training_is_not_taken_for_this_ones() -> None:
+    """One that is alone is taken; of several that which was made since; nobody guesses between two."""
+    from gradscope.autowatch.candidates import living_scalers, the_scaler
+
+    gc.collect()
+    assert the_scaler(frozenset()) is None
+    before = torch.amp.GradScaler("cpu")
+    assert the_scaler({before}) is before
+    since, idle = torch.amp.GradScaler("cpu"), torch.amp.GradScaler("cpu", enabled=False)
+    assert the_scaler({before}) is since
+    assert the_scaler(frozenset()) is None
+    assert idle not in living_scalers()

@@ -201,6 +201,16 @@ def test_a_finding_is_new_by_rule_layer_and_severity(then: Finding, new: bool) -
     assert [each.fresh([then]) == [then] for each in (seen, resumed)] == [new, new]
 
 
+def test_what_is_known_does_not_grow_with_the_run() -> None:
+    """In a long training the layers of a finding change again and again."""
+    seen, names = Seen([]), [str(number) for number in range(20)]
+    seen.fresh([finding(layers=tuple(names)), finding("error", layers=tuple(names))])
+    before = len(pickle.dumps(seen))
+    for start in range(400):
+        seen.fresh([finding(layers=tuple(names[start % 20 :] + names[: start % (start % 19 + 1)]))])
+    assert len(pickle.dumps(seen)) < before + 1000
+
+
 def test_looking_earns_its_time() -> None:
     """After the first time a run is judged again when the share of the time that has passed covers it."""
     pace = Pace(0.01, first=5, now=100.0)
@@ -600,6 +610,29 @@ def test_a_handler_of_ones_own_is_told_everything_it_wants(tmp_path: Path) -> No
     assert alert.document["text"] == alert.line
 
 
+def test_a_handler_of_ones_own_that_is_half_made_harms_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One without our `__init__` tells from warnings on; one whose `wants` fails hides nothing from the others."""
+
+    class Bare(Handler):
+        def __init__(self) -> None:
+            self.told = 0
+
+        def tell(self, alert: Alert) -> None:
+            self.told += 1
+
+    class Broken(Handler):
+        def wants(self, finding: Finding) -> bool:
+            raise RuntimeError("no idea")
+
+    bare = Bare()
+    scope, _, _ = loop(SICK["sigmoid 20, SGD"], tmp_path / "run", 8, [Broken(), bare])
+    assert bare.told > 0
+    assert capsys.readouterr().err.count("on_finding: Broken raised RuntimeError: no idea. The training goes on.") == 1
+    assert "whether Broken was told all findings" in {each.what for each in scope.diagnose().not_observed}
+
+
 @pytest.mark.parametrize(
     ("least", "wanted"),
     [("note", ["note", "warning", "error"]), ("warning", ["warning", "error"]), ("error", ["error"])],
@@ -691,7 +724,7 @@ def test_autowatch_ends_a_training_whose_steps_a_scaler_skips(tmp_path: Path) ->
         model = mlp(2, nn.ReLU)
         optimizer = sgd(0.1)(model)
         scaler = torch.amp.GradScaler("cpu")
-        for _ in range(20):
+        for _ in range(500):  # short steps are written ten times a second
             scaler.scale(nn.CrossEntropyLoss()(model(images), labels[:64])).backward()
             scaler.step(optimizer)
             scaler.update()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -80,10 +81,22 @@ def _nothing(*_: Any) -> None:
     """A hook to try whether hooks can be put on."""
 
 
-def living_scaler() -> Any:
-    """The gradient scaler of the process; None when there is none that does anything, or several."""
-    scalers = [scaler for scaler in living(torch.amp.GradScaler) if scaler.is_enabled()]
-    return scalers[0] if len(scalers) == 1 else None
+def living_scalers() -> list[Any]:
+    """The gradient scalers of the process that do something."""
+    return [scaler for scaler in living(torch.amp.GradScaler) if scaler.is_enabled()]
+
+
+def the_scaler(earlier: AbstractSet[Any]) -> Any:
+    """The one gradient scaler that there is, or that was made since; None when there is none, or several.
+
+    Args:
+        earlier: those that were there before: of a training that is over, for one.
+    """
+    found = living_scalers()
+    for scalers in (found, [scaler for scaler in found if scaler not in earlier]):
+        if len(scalers) == 1:
+            return scalers[0]
+    return None
 
 
 def around(module: nn.Module, needed: set[int]) -> nn.Module:

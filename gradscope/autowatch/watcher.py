@@ -21,9 +21,10 @@ from gradscope.autowatch.candidates import (
     choose,
     holding,
     living_optimizers,
-    living_scaler,
+    living_scalers,
     owners,
     parameters_of,
+    the_scaler,
 )
 from gradscope.autowatch.catching_up import catch_up
 from gradscope.autowatch.objectives import Objectives
@@ -72,6 +73,7 @@ class Watcher:
         self._dismissed: weakref.WeakSet[nn.Module] = weakref.WeakSet()  # modules that have none of them
         self._zeroed: weakref.WeakKeyDictionary[nn.Module, Place | None] = weakref.WeakKeyDictionary()
         self._objectives = Objectives()
+        self._scalers_before = weakref.WeakSet(living_scalers())
         # losses of which a scaler has made others, each with what it was made into; let go at the next backward
         self._scaled_losses: list[tuple[weakref.ref[torch.Tensor], torch.Tensor]] = []
         self._step: tuple[Optimizer, Any, Any, Place | None] | None = None  # that is running, how and from where
@@ -370,7 +372,7 @@ class Watcher:
 
     def _watch(self, model: nn.Module, optimizers: list[Known]) -> Watched:
         given = self._treat(model, optimizers)
-        options = {"scaler": living_scaler(), **self._session.options}
+        options = {"scaler": the_scaler(self._scalers_before), **self._session.options}
         folder = options.get("run_dir")
         if folder is not None and os.getcwd() != self._session.directory:
             folder = options["run_dir"] = Path(self._session.directory, folder)  # the program has gone elsewhere
