@@ -247,7 +247,7 @@ def _headline(findings: list[Finding], checks: list[Check], signals: Signals) ->
         return f"{first.message}{since}.{then}"
     waiting = [check for check in checks if check.outcome == "needs-data"]
     if waiting and len(signals.steps) < FIRST_VERDICT:
-        return f"Not enough data yet: {waiting[0].rule} {waiting[0].reason}."
+        return f"{len(waiting)} of {len(rules())} checks wait for more steps: {len(signals.steps)} recorded so far."
     steps = signals.run.steps["step"]
     last = int(steps[-1]) if len(steps) else 0
     notes = f" {len(findings)} note{'s' * (len(findings) > 1)}." if findings else ""

@@ -82,6 +82,35 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["report", "--nope"], "gradscope report: error: unrecognized arguments: --nope\n"),
+        (["dashboard", "--port", "99999"], "argument --port: expected a whole number from 0 to 65,535, got 99999\n"),
+        (["show", "--step", "x"], "argument --step: expected a whole number of 0 or more, got x\n"),
+        (["show", "--step", "-1"], "argument --step: expected a whole number of 0 or more, got -1\n"),
+        (["show", "--step", "²"], "argument --step: expected a whole number of 0 or more, got ²\n"),
+        (["show", "--window", "51"], "argument --window: expected a whole number from 0 to 50, got 51\n"),
+        (["trial", "--seeds", "0", "a.py"], "argument --seeds: expected a whole number from 1 to 20, got 0\n"),
+        (["trial", "--jobs", "-1", "a.py"], "argument --jobs: expected a whole number of 1 or more, got -1\n"),
+    ],
+)
+def test_wrong_usage_names_the_command_and_what_was_expected(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command's own usage stands above it."""
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"usage: gradscope {arguments[0]} ")
+    assert told.endswith(said)
+
+
+def test_an_error_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the user's names hold is spelled out."""
+    assert main(["report", "no\x1b[31mrun"]) == 2
+    assert "no run at no\\x1b[31mrun: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "kind"),
     [
         (["report", "--nope", "--json"], "UsageError"),
@@ -267,17 +296,24 @@ def test_report_starts_without_torch_and_dash(save_run: SaveRun) -> None:
     assert done.stderr.strip() == "0"
 
 
+LIBRARIES = "import numpy, pyarrow, rich.console, rich.table"  # without which no report can be
+THEY_TOOK = 0.16  # seconds, where the limit was set; it grows with a slower machine
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("arguments", [["--help"], ["report"]])
 def test_the_command_line_starts_at_once(arguments: list[str], save_run: SaveRun) -> None:
-    """The help and a report are there in 0.4 s: the fastest of eight, for the machine may have other things to do."""
-    command = [sys.executable, "-m", "gradscope", *arguments, *([str(save_run())] if arguments == ["report"] else [])]
-    taken = []
-    for _ in range(8):
+    """The help and a report are there in 0.4 s: the fastest of ten, beside the libraries alone, in turns."""
+
+    def seconds(*command: str) -> float:
         started = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        taken.append(time.perf_counter() - started)
-    assert min(taken) < 0.4
+        subprocess.run([sys.executable, *command], capture_output=True, check=True)
+        return time.perf_counter() - started
+
+    run = [str(save_run())] if arguments == ["report"] else []
+    turns = [(seconds("-c", LIBRARIES), seconds("-m", "gradscope", *arguments, *run)) for _ in range(10)]
+    libraries, taken = map(min, zip(*turns, strict=True))
+    assert taken < 0.4 * max(1.0, libraries / THEY_TOOK)
 
 
 def test_help_imports_nothing_slow() -> None:

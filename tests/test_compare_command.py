@@ -24,7 +24,7 @@ from torch import nn
 
 import gradscope
 from gradscope import numerals
-from gradscope.cli import _bounded_run, compare, main
+from gradscope.cli import compare, main
 from gradscope.cli._bounded_run import BoundedRun, read_bounded
 from gradscope.diagnosis import diagnose
 from gradscope.errors import RunNotFound
@@ -39,12 +39,13 @@ from gradscope.reports.level_line import level_line, resampled
 from gradscope.reports.look import Look
 from gradscope.reports.page_words import VERDICT_SENTENCES
 from gradscope.reports.palette_png import MOST, NON_FINITE
+from gradscope.reports.schema import schema_text
 from gradscope.rules.handwritten import run as by_hand
 from gradscope.signals import Signals
 from tests.conftest import SaveRun
 
 ROOT = Path(str(files("gradscope"))).parent
-SCHEMA = json.loads((ROOT / "assets" / "schemas" / "comparison.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(schema_text("comparison"))
 COMPARISON = Draft202012Validator(SCHEMA)
 SARIF = Draft4Validator(
     json.loads((Path(__file__).parent / "schemas" / "sarif-2.1.0-rtm.5.json").read_text()),
@@ -393,9 +394,13 @@ def faults(content: Document) -> list[str]:
     return [f"{'/'.join(map(str, each.absolute_path))}: {each.message}" for each in COMPARISON.iter_errors(content)]
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     """It is valid by the draft that it names."""
     Draft202012Validator.check_schema(SCHEMA)
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", "--schema"])
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out) == SCHEMA
 
 
 @pytest.mark.parametrize("by", ["step", "share", "time"])
@@ -590,7 +595,7 @@ def test_the_terminal_page_of_a_cure() -> None:
     assert lines[0].startswith("A ▲ Unhealthy: Gradients vanish before layer 16")
     assert lines[1] == "B ✓ Healthy: No sickness found in 150 steps."
     assert lines[4] == "From A to B 2 findings are gone, none is new and none is still there."
-    assert "Layers whose backward gain differs most, of 3 of both" in lines
+    assert "Layers whose backward gain differs most, of 3 layers that both have" in lines
     assert any(re.fullmatch(r"0 +−10\.17 +\+0\.03 +\+10\.20 +█{10}", line) for line in lines)
     assert any(re.fullmatch(r"at step 149 +2\.2\d +0\.0119", line) for line in lines)
     assert "Notes" in lines
@@ -739,7 +744,7 @@ def test_a_run_too_large_for_memory_is_judged_from_a_part(
 ) -> None:
     """What of it was read is said in a note."""
     big = save_run(by_hand({"a": 1e-9, "b": 1.0}, loss=2.3, steps=200), "big")
-    monkeypatch.setattr(_bounded_run, "MEMORY", 60_000)
+    monkeypatch.setattr("gradscope.store.bounded.MEMORY", 60_000)
     code, text, _ = run_command(capsys, big, save_run(WELL, "well"), "--json")
     page = json.loads(text)
     assert code == 0

@@ -76,7 +76,9 @@ def test_too_few_steps_are_no_health(steps: int) -> None:
     """Until every rule had its steps a run is not healthy; the headline says what is missing."""
     diagnosis = diagnose(by_hand(FINE, steps=steps) if steps else RUNS["nothing"]())
     assert diagnosis.verdict == "not-enough-data"
-    assert diagnosis.headline.startswith("Not enough data yet: ")
+    waiting = sum(check.outcome == "needs-data" for check in diagnosis.passed)
+    said = f"{waiting} of {len(rules())} checks wait for more steps: {steps} recorded so far."
+    assert diagnosis.headline == said
     assert f"needs {3 - steps} more recorded step" in " ".join(check.reason for check in diagnosis.passed)
 
 

@@ -48,6 +48,7 @@ FLOORS = {
     "beside": 2,
     "notices": 1,
     "numerals": 1,
+    "packaged": 1,
     "records": 1,
     "errors": 1,
 }
@@ -56,6 +57,7 @@ TORCH_FREE = (
     "beside",
     "notices",
     "numerals",
+    "packaged",
     "records",
     "errors",
     "store",

@@ -343,6 +343,30 @@ def test_a_failing_disk_does_not_stop_a_training_that_others_listen_to(
     assert "no space left" in str(scope.diagnose())
 
 
+def test_a_handler_may_close_the_scope_where_others_listen_to_the_optimizer(tmp_path: Path) -> None:
+    """Recording ends, and the step, the hooks of others and the training go on."""
+    model = mlp(20, nn.Sigmoid)
+    optimizer = sgd(0.1)(model)
+    images, labels = digits()
+    told, heard = [], []
+
+    def close(finding: Finding) -> None:
+        told.append(finding.rule)
+        scope.close()
+
+    scope = gradscope.watch(model, optimizer, run_dir=tmp_path / "run", every=1, on_finding=close)
+    optimizer.register_step_post_hook(lambda *_: heard.append("after"))
+    for _ in range(12):
+        scope.loss(nn.CrossEntropyLoss()(model(images[:64]), labels[:64])).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert "vanishing-gradient" in told
+    assert heard == ["after"] * 12
+    run = gradscope.read_run(tmp_path / "run")
+    assert run.info.state == "ended"
+    assert len(run.steps) < 12
+
+
 def test_after_the_run_no_hook_is_left(tmp_path: Path) -> None:
     """A closed scope listens to no optimizer any more."""
     model = mlp(2, nn.ReLU)

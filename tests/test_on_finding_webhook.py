@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from gradscope.alerts import Alert, Webhook
 from gradscope.alerts.webhook import MOST_WAITING
 from gradscope.errors import WatchError
 from gradscope.records import Diagnosis, Finding
+from tests.forking import forked
 from tests.test_on_finding import MLP, loop, nan_at
 from tests.trainings import SICK
 
@@ -201,6 +204,24 @@ def test_a_crowd_of_findings_does_not_pile_up(silent: str, capsys: pytest.Captur
     assert len(hook._waiting) <= MOST_WAITING
     assert capsys.readouterr().err.count("those after them are dropped") == 1
     hook.close(0.0)
+
+
+def test_a_copy_and_a_forked_child_post_for_themselves(server: Server, tmp_path: Path) -> None:
+    """Callbacks of frameworks are copied and pickled with their handlers; a child may train with its parent's."""
+    webhook = Webhook(server.url, headers={"X-Key": "1"}, least="error")
+    twins = copy.deepcopy(webhook), pickle.loads(pickle.dumps(webhook))
+    for each in twins:
+        assert (str(each), each.least) == (str(webhook), "error")
+        each.tell(alert())
+        each.close(5.0)
+
+    def child() -> int:
+        webhook.tell(alert())
+        webhook.close(5.0)
+        return 0
+
+    assert forked(child, tmp_path).returncode == 0
+    assert [(headers["X-Key"], body) for headers, body in server.received] == [("1", {"text": "a line"})] * 3
 
 
 def test_no_thread_stays(server: Server) -> None:

@@ -26,6 +26,7 @@ from gradscope.reports import cells, html, palette_png, terminal
 from gradscope.reports.html import style as html_style
 from gradscope.reports.html.data import PageData, page_data
 from gradscope.reports.html.lines import nice_ticks, value_ticks
+from gradscope.reports.html.skeleton import POLICY
 from gradscope.reports.layer_map import MapData
 from gradscope.reports.look import Look
 from gradscope.reports.loss_line import Scale
@@ -99,9 +100,9 @@ def test_a_page_loads_nothing_and_runs_nothing(name: str) -> None:
     reader = Reader(page_of(PAGES[name]))
     assert reader.open == []
     assert ("html", {"lang": "en"}) in reader.tags
-    policy = {"http-equiv": "Content-Security-Policy", "content": html.page.POLICY}
+    policy = {"http-equiv": "Content-Security-Policy", "content": POLICY}
     assert ("meta", policy) in reader.tags
-    assert html.page.POLICY == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert POLICY == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     assert not {tag for tag, _ in reader.tags} & {"script", "link", "iframe", "object", "embed", "form", "base", "b"}
     for tag, attributes in reader.tags:
         assert not [name for name in attributes if name.startswith("on")]

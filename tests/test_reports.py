@@ -114,7 +114,7 @@ def test_a_patch_is_shown_in_the_users_own_names() -> None:
     """The lines that change stand in the place of the code to paste; where they are many, that stands there."""
     cure = Suggestion("lower-learning-rate", "Lower it", "it fits", "model.paste()", "a.py:4: lr", None, PATCH)
     said = terminal.render(document(_sick_run(), replace(SICK, findings=(_finding(suggestions=(cure,)),))))
-    assert "at a.py:4: lr; `gradscope fix --apply` writes it\n" in said
+    assert f"{' ' * 13}at a.py:4: lr\n{' ' * 13}gradscope fix RUN F1 --apply writes it\n" in said
     assert f"{' ' * 17}-opt = SGD(net.parameters(), 3)\n{' ' * 17}+opt = SGD(net.parameters(), 0.3)\n" in said
     assert "model.paste()" not in said
     cure = replace(cure, patch=PATCH + "+    more()\n" * 16)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -168,6 +169,22 @@ def test_logged_values_are_events(tmp_path: Path) -> None:
         scope.log("validation loss", torch.tensor(0.25))  # type: ignore[arg-type]
     event = gradscope.read_run(tmp_path / "run").events[0]
     assert (event.step, event.kind, event.data) == (2, "value", {"name": "validation loss", "value": 0.25})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["good", None, torch.ones(2), torch.empty((), device="meta"), 10**400],
+    ids=["text", "nothing", "two", "meta", "huge"],
+)
+def test_what_is_no_number_is_not_logged_and_harms_nobody(
+    value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said; the training goes on."""
+    model = mlp(1, nn.ReLU)
+    with gradscope.watch(model, run_dir=tmp_path / "run") as scope:
+        scope.log("accuracy", value)
+    assert "gradscope: scope.log('accuracy') expected one number; it got" in capsys.readouterr().err
+    assert not [event for event in gradscope.read_run(tmp_path / "run").events if event.kind == "value"]
 
 
 def test_a_loop_without_an_optimizer_closes_its_steps_itself(tmp_path: Path) -> None:

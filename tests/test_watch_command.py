@@ -16,7 +16,7 @@ import pytest
 from gradscope.cli import main
 from gradscope.diagnosis import diagnose
 from gradscope.reports import document
-from gradscope.reports.live import curve, losses_of, news, render, status
+from gradscope.reports.live import conclusion, curve, losses_of, news, render, status
 from gradscope.reports.look import Look
 from gradscope.rules.handwritten import run as by_hand
 from tests.conftest import SaveRun
@@ -178,4 +178,6 @@ def test_a_training_that_is_silent_is_said() -> None:
     said = document(run, diagnose(run))
     said["run"]["state"] = "recording"
     assert status(said, 1.0).startswith("live · step 7")
+    assert conclusion(said, 1.0, Look()).endswith("\nlive · step 7 · Ctrl-C ends this, not the training")
+    assert conclusion(said, 1.0, Look(unicode=False)).isascii()
     assert status(said, 75.0) == "no sign for 75 s · step 7 · the training waits, or was killed"

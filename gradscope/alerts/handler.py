@@ -28,11 +28,14 @@ class Handler:
         'error'
     """
 
+    # here too: a class of the user's may do without our `__init__`, and its training is not to end by that
+    least: Severity = "warning"
+    trouble = ""
+
     def __init__(self, least: Severity = "warning") -> None:
         if least not in SEVERITIES:
             raise WatchError(f'least= expected "note", "warning" or "error"; it got {least!r}.')
         self.least = least
-        self.trouble = ""
 
     def __str__(self) -> str:
         return type(self).__name__

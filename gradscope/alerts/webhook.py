@@ -58,19 +58,32 @@ class Webhook(Handler):
             if not (isinstance(value, str) and f"{name}{value}".isprintable()):
                 raise WatchError(f"the header {name!r} of a webhook is to be one line of text.")
         self._url = url
+        self._begin()
+
+    def _begin(self) -> None:
+        """Has nothing to send, in this process."""
         self._opener = urllib.request.build_opener(_NoRedirection)
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None  # there while anything is to be sent
         self._process = os.getpid()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is not of this process: callbacks of frameworks are copied and pickled, with their handlers."""
+        mine = ("_opener", "_waiting", "_changed", "_thread", "_process")
+        return {name: value for name, value in self.__dict__.items() if name not in mine}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._begin()
+
     def __str__(self) -> str:
         return self._shown
 
     def tell(self, alert: Alert) -> None:
         """Leaves the document to the thread."""
-        if os.getpid() != self._process:  # a forked child has none
-            return
+        if os.getpid() != self._process:  # a forked child has no thread, and a lock that may be held for ever
+            self._begin()
         body = json.dumps(alert.document, allow_nan=False).encode()
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:

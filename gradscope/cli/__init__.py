@@ -21,7 +21,7 @@ import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 from gradscope import __version__
 from gradscope.cli._exit_codes import BROKEN_PIPE, INTERNAL_ERROR, INTERRUPTED
@@ -56,7 +56,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         as_json = getattr(options, "format", "") == "json"
         return int(options.run(options))
     except GradScopeError as error:
-        print(error if isinstance(error, UsageError) else f"gradscope: {error}", file=sys.stderr)
+        _say(str(error) if isinstance(error, UsageError) else f"gradscope: {error}")
         return _failed(error, error.exit_code, as_json)
     except (BrokenPipeError, KeyboardInterrupt):
         raise
@@ -68,6 +68,15 @@ def _run(arguments: Sequence[str] | None) -> int:
             "gradscope: this is an error of GradScope itself; please report it with the lines above.", file=sys.stderr
         )
         return _failed(error, INTERNAL_ERROR, as_json)
+
+
+def _say(text: str) -> None:
+    """Says what went wrong, as the stream can show it; names in it are the user's, and steer no terminal."""
+    from gradscope.reports.look import look_of
+    from gradscope.reports.words import ascii_only, harmless
+
+    said = harmless(text, keep="\n\t")
+    print(said if look_of(sys.stderr).unicode else ascii_only(said), file=sys.stderr)
 
 
 def _failed(error: Exception, code: int, as_json: bool) -> int:
@@ -93,7 +102,14 @@ def commands() -> dict[str, ModuleType]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are raised like all others."""
+    """A parser whose errors are raised like all others; those of a command name it and its options."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse has it, but what is not known is refused here, where the command is known."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{self.format_usage()}{self.prog}: error: {message}")

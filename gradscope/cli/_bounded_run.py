@@ -1,8 +1,8 @@
-"""A run as far as it fits into memory: of a large one some recorded steps are read whole, and that is said."""
+"""The run that was typed, read in bounded memory, with its signals and its diagnosis."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gradscope.cli._run_folder import Location, shown
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from gradscope.records import Diagnosis, Run
     from gradscope.signals import Signals
 
-MEMORY = 128 * 2**20  # bytes of summaries that are read whole
-
 
 @dataclass(frozen=True)
 class BoundedRun:
@@ -26,6 +24,7 @@ class BoundedRun:
         run: with the summaries of the steps that were read.
         signals, diagnosis: of these.
         recorded: all recorded steps, shape `[recorded steps]`.
+        excerpt_words: what of the run was read; "" where it is all of it.
     """
 
     folder: Location
@@ -33,22 +32,12 @@ class BoundedRun:
     signals: Signals
     diagnosis: Diagnosis
     recorded: NDArray[np.int64]
+    excerpt_words: str = ""
 
     @property
     def is_excerpt(self) -> bool:
         """Whether some recorded steps were not read."""
-        return len(self.signals.steps) < len(self.recorded)
-
-    @property
-    def excerpt_words(self) -> str:
-        """What of the run was read, where it is not all of it."""
-        if not self.is_excerpt:
-            return ""
-        return (
-            f"judged from {len(self.signals.steps):,} of its {len(self.recorded):,} recorded steps: the run is larger than "
-            "the memory that this takes. The first and the newest are among them, those where something happened, and "
-            "some of the others."
-        )
+        return bool(self.excerpt_words)
 
 
 def read_bounded(path: Location) -> BoundedRun:
@@ -57,24 +46,16 @@ def read_bounded(path: Location) -> BoundedRun:
     Raises:
         RunError: there is none, or it cannot be read.
     """
-    import numpy as np
-
     from gradscope.diagnosis import diagnose
-    from gradscope.records import NotObserved
     from gradscope.signals import Signals
-    from gradscope.store import RunReader, resolve_run
+    from gradscope.store import resolve_run
+    from gradscope.store.bounded import BoundedReader
 
     folder = resolve_run(path)
-    reader = RunReader(folder, MEMORY)
-    run = reader.read()
-    recorded = np.unique(run.summaries["step"] if reader.excerpt is None else reader.excerpt.steps)
-    signals = Signals(run)
-    if len(signals.steps) < len(recorded):
-        what = f"{len(recorded) - len(signals.steps):,} of {len(recorded):,} recorded steps, for the diagnosis"
-        unseen = NotObserved(what, "the run is larger than the memory that this takes")
-        run = replace(run, info=replace(run.info, not_observed=(*run.info.not_observed, unseen)))
-        signals = Signals(run)
-    return BoundedRun(folder, run, signals, diagnose(run, signals), recorded)
+    reading = BoundedReader(folder).read()
+    signals = Signals(reading.run)
+    diagnosis = diagnose(reading.run, signals)
+    return BoundedRun(folder, reading.run, signals, diagnosis, reading.recorded, reading.excerpt_words)
 
 
 def name_of(read: BoundedRun) -> str:

@@ -7,7 +7,8 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gradscope.cli._output import add_output, look_for
+from gradscope.cli._bounded_run import read_bounded
+from gradscope.cli._output import add_output, carried, look_for
 from gradscope.cli._run_folder import Location, shown
 
 if TYPE_CHECKING:
@@ -33,19 +34,15 @@ class Judged:
 
 
 def judged(path: Location) -> Judged:
-    """The run for what was typed, diagnosed.
+    """The run for what was typed, read as far as memory allows, and diagnosed.
 
     Raises:
         RunError: there is none, or it cannot be read.
     """
-    from gradscope.diagnosis import diagnose
     from gradscope.reports import document
-    from gradscope.store import read_run, resolve_run
 
-    folder = resolve_run(path)
-    run = read_run(folder)
-    diagnosis = diagnose(run)
-    return Judged(folder, run, diagnosis, document(run, diagnosis, shown(folder)))
+    read = read_bounded(path)
+    return Judged(read.folder, read.run, read.diagnosis, document(read.run, read.diagnosis, shown(read.folder)))
 
 
 def text_of(read: Judged, document: Document, options: Namespace) -> str:
@@ -73,17 +70,10 @@ def text_of(read: Judged, document: Document, options: Namespace) -> str:
 
         return junit.render(document)
     if options.format == "html":
-        return _page(read, options)
+        from gradscope.reports import html
+        from gradscope.reports.html.data import page_data
+
+        return carried(html.render(page_data(read.run, read.diagnosis, shown(read.folder))), options)
     from gradscope.reports import terminal
 
     return terminal.render(document, look_for(options))
-
-
-def _page(read: Judged, options: Namespace) -> str:
-    """The page, in ASCII where the stream cannot carry more."""
-    from gradscope.reports import html
-    from gradscope.reports.html.data import page_data
-
-    page = html.render(page_data(read.run, read.diagnosis, shown(read.folder)))
-    unicode = options.output is not None or look_for(options).unicode
-    return page if unicode else page.encode("ascii", "xmlcharrefreplace").decode("ascii")

@@ -28,7 +28,7 @@ def add_color(parser: ArgumentParser) -> None:
         "--color",
         choices=("auto", "always", "never"),
         default="auto",
-        help="auto (default): in a terminal, unless NO_COLOR is set or TERM=dumb",
+        help="auto (default): in a terminal, or where FORCE_COLOR is set; not where NO_COLOR is, or TERM=dumb",
     )
 
 
@@ -50,6 +50,12 @@ def put(text: str, options: Namespace) -> None:
     else:
         write_file(options.output, text)
         print(f"written to {options.output}", file=sys.stderr)
+
+
+def carried(page: str, options: Namespace) -> str:
+    """A page of HTML, in ASCII where the stream cannot carry more."""
+    unicode = options.output is not None or look_for(options).unicode
+    return page if unicode else page.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
 def write_file(file: Path, text: str) -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 Location = Path | str  # a path, or a URL
 
 DEFAULT_FOLDER = Path("runs")  # where `watch()` records unless told otherwise
+ONE_RUN = "a run, or a folder of runs, of which the newest is taken; a path or a URL"
 
 
-def add_run(parser: ArgumentParser, metavar: str, meaning: str) -> None:
+def add_run(parser: ArgumentParser, metavar: str = "RUN", meaning: str = f"{ONE_RUN} (default: runs)") -> None:
     """Adds the positional argument that names a run."""
     parser.add_argument("path", metavar=metavar, type=location, nargs="?", default=DEFAULT_FOLDER, help=meaning)
 

@@ -24,7 +24,7 @@ _CODES = {"passed": DONE, "failed": FINDINGS, "not-enough-data": NOT_ENOUGH_DATA
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    add_run(parser, "RUN", "a run, or a folder of runs, of which the newest is taken; a path or a URL (default: runs)")
+    add_run(parser)
     parser.add_argument(
         "--fail-on",
         choices=("note", "warning", "error"),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from argparse import ArgumentParser, Namespace
-from typing import TYPE_CHECKING
+import sys
+from argparse import Action, ArgumentParser, Namespace
+from typing import TYPE_CHECKING, Any
 
 from gradscope.cli._bounded_run import BoundedRun, name_of, read_bounded
 from gradscope.cli._exit_codes import DONE
 from gradscope.cli._formats import FORMATS
-from gradscope.cli._output import add_output, look_for, put
-from gradscope.cli._run_folder import Location, location, shown
+from gradscope.cli._output import add_output, carried, look_for, put
+from gradscope.cli._run_folder import ONE_RUN, Location, location, shown
 
 if TYPE_CHECKING:
     from gradscope.comparison import Side
@@ -25,8 +26,7 @@ _ALIGNMENTS = ("step", "share", "time")
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    each = "a run, or a folder of runs, of which the newest is taken; a path or a URL"
-    parser.add_argument("a", metavar="A", type=location, help=f"the run before: {each}")
+    parser.add_argument("a", metavar="A", type=location, help=f"the run before: {ONE_RUN}")
     parser.add_argument("b", metavar="B", type=location, help="the run after, in the same way")
     parser.add_argument(
         "--align",
@@ -35,6 +35,17 @@ def arguments(parser: ArgumentParser) -> None:
         help="what the losses have in common: the step (default), the share of the training, or the time since its start",
     )
     add_output(parser, FORMATS)
+    parser.add_argument("--schema", action=_Schema, nargs=0, help="print the JSON Schema of -f json, and read no run")
+
+
+class _Schema(Action):
+    """Prints the schema at once, as --version does: there are no runs to be named."""
+
+    def __call__(self, parser: ArgumentParser, *_: Any) -> None:
+        from gradscope.reports.schema import schema_text
+
+        sys.stdout.write(schema_text("comparison"))
+        parser.exit()
 
 
 def run(options: Namespace) -> int:
@@ -56,9 +67,7 @@ def _text(a: BoundedRun, b: BoundedRun, options: Namespace) -> str:
     if options.format in ("markdown", "md"):
         return markdown.render(document)
     if options.format == "html":
-        page = html.render(document, _map(sides, options.align))
-        unicode = options.output is not None or look_for(options).unicode
-        return page if unicode else page.encode("ascii", "xmlcharrefreplace").decode("ascii")
+        return carried(html.render(document, _map(sides, options.align)), options)
     if options.format in ("sarif", "junit"):
         reports = [report(read.run, read.diagnosis, shown(read.folder)) for read in (a, b)]
         if options.format == "sarif":

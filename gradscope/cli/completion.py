@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from argparse import Action, ArgumentParser, Namespace, _SubParsersAction
 
+from gradscope.cli._exit_codes import DONE
+
 HELP = "print what bash, zsh or tcsh needs to complete commands and options"
 SHELLS = ("bash", "zsh", "tcsh")
-FOLDERS, FILES = ("path", "a", "b", "run_dir", "recorded"), ("output", "program", "baseline")  # options that name one
+FOLDERS = ("path", "a", "b", "run_dir", "recorded")  # options that name one
+FILES = ("output", "program", "baseline", "write_baseline")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -33,7 +36,7 @@ def run(options: Namespace) -> int:
         elif action.dest in FILES:
             action.complete = shtab.FILE  # type: ignore[attr-defined]
     sys.stdout.write(shtab.complete(whole, options.shell) + "\n")
-    return 0
+    return DONE
 
 
 def _actions(parser: ArgumentParser) -> list[Action]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from gradscope.cli._exit_codes import INTERRUPTED
+from gradscope.cli._numbers import whole
 from gradscope.cli._run_folder import add_run
 
 HELP = "show runs in the browser, live while training goes on"
@@ -20,24 +21,12 @@ def arguments(parser: ArgumentParser) -> None:
 
 def add_address(parser: ArgumentParser) -> None:
     """Adds where the page is served."""
-    parser.add_argument("--port", type=port, default=8050, help="default: 8050; 0 takes any that is free")
+    parser.add_argument("--port", type=whole(0, 65535), default=8050, help="default: 8050; 0 takes any that is free")
     parser.add_argument(
         "--host",
         default="127.0.0.1",
         help="default: 127.0.0.1, so that only this machine can see it; with 0.0.0.0 whoever has the token in the address",
     )
-
-
-def port(text: str) -> int:
-    """A port number from what was typed.
-
-    Raises:
-        ValueError: it is none; argparse says so.
-    """
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise ValueError(f"expected a port between 0 and 65535, got {number}")
-    return number
 
 
 def run(options: Namespace) -> int:

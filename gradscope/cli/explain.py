@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from argparse import ArgumentParser, Namespace
 
+from gradscope.cli._exit_codes import DONE
 from gradscope.cli._output import add_output, look_for, put
 from gradscope.errors import UnknownId
 
 HELP = "a rule's or a remedy's page: why it hurts, how it is measured, what to do"
+_MOST_NEAR = 4  # ids that are offered for one that nothing has
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -35,7 +37,7 @@ def run(options: Namespace) -> int:
         put(json_text.render(envelope(id=options.id, kind=kind, page=page)), options)
     else:
         put(render(page, look_for(options)), options)
-    return 0
+    return DONE
 
 
 def unknown(noun: str, typed: str, known: list[str]) -> str:
@@ -44,7 +46,10 @@ def unknown(noun: str, typed: str, known: list[str]) -> str:
     Example:
         >>> unknown("rule", "dead-unit", ["dead-units", "non-finite"])
         "no rule is called 'dead-unit'; did you mean dead-units? There are: dead-units, non-finite."
+        >>> unknown("rule", "dead", ["dead-units", "non-finite"])
+        "no rule is called 'dead'; did you mean dead-units? There are: dead-units, non-finite."
     """
-    close = difflib.get_close_matches(typed.lower().replace("_", "-").replace(" ", "-"), known, 1)
-    hint = f"; did you mean {close[0]}?" if close else "."
+    word = typed.lower().replace("_", "-").replace(" ", "-")
+    close = difflib.get_close_matches(word, known, 1) or [each for each in sorted(known) if word and word in each]
+    hint = f"; did you mean {' or '.join(close[:_MOST_NEAR])}?" if close else "."
     return f"no {noun} is called {typed!r}{hint} There are: {', '.join(sorted(known))}."

@@ -6,15 +6,13 @@ import sys
 from argparse import ArgumentParser, Namespace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from gradscope.cli._bounded_run import read_bounded
+from gradscope.cli._exit_codes import DONE
 from gradscope.cli._output import write_file
 from gradscope.cli._run_folder import add_run
 from gradscope.errors import UsageError
-
-if TYPE_CHECKING:
-    from gradscope.records import Diagnosis
-    from gradscope.store.folders import Location
 
 HELP = "hand the numbers of a run on to other tools: tables, or another tracker"
 TARGETS = ("tensorboard", "wandb", "mlflow", "prometheus", "opentelemetry")
@@ -24,12 +22,12 @@ _TRACKERS_IN_PLACE = {"wandb": "."}  # where one goes without -o
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    add_run(parser, "RUN", "a run, or a folder of runs, of which the newest is taken; a path or a URL (default: runs)")
+    add_run(parser)
     tables = parser.add_argument_group("tables")
     tables.add_argument(
         "-t", "--table", metavar="TABLE", action="append", default=[],
         help="layers (default), steps, signals, histograms, sites, findings, evidence, checks, values, or all; may be "
-        "given several times, then -o is a folder",
+        "repeated, then -o is a folder",
     )  # fmt: skip
     tables.add_argument(
         "-f", "--format", choices=("parquet", "csv"), help="default: what the name of -o ends in, else parquet"
@@ -54,12 +52,12 @@ def run(options: Namespace) -> int:
         from gradscope.reports.tables.words import describe
 
         sys.stdout.write(describe())
-        return 0
+        return DONE
     _refuse_mixtures(options)
     said = _hand_on(options) if options.to else _write_tables(options)
     if said:
         print(said, file=sys.stderr)
-    return 0
+    return DONE
 
 
 def _refuse_mixtures(options: Namespace) -> None:
@@ -127,7 +125,7 @@ def _write_tables(options: Namespace) -> str:
     form, paths = _files(tables, options.format, options.output)
     location = resolve_run(options.path)
     stream = RunStream(location)
-    diagnosis = _diagnosis(location) if NEED_A_DIAGNOSIS & set(tables) else None
+    diagnosis = read_bounded(location).diagnosis if NEED_A_DIAGNOSIS & set(tables) else None
     stretches = stream.read() if NEED_SUMMARIES & set(tables) else iter([stream.without_summaries()])
     batches = table_batches(tables, stretches, diagnosis)
     if not paths:
@@ -137,12 +135,6 @@ def _write_tables(options: Namespace) -> str:
     with TableFiles(paths, form, told, options.overwrite) as files:
         files.add(batches)
     return "\n".join(f"{files.rows[name]:,} rows written to {path}" for name, path in paths.items())
-
-
-def _diagnosis(location: Location) -> Diagnosis:
-    from gradscope.integrations.recorded import judged
-
-    return judged(location)[1]
 
 
 def _files(

@@ -11,14 +11,16 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from gradscope.cli._bounded_run import read_bounded
 from gradscope.cli._exit_codes import DONE
 from gradscope.cli._output import add_output, look_for, put
-from gradscope.cli._run_folder import location
+from gradscope.cli._run_folder import ONE_RUN, location
 from gradscope.cli.explain import unknown
 from gradscope.errors import NoPatch, UnknownId
 
 if TYPE_CHECKING:
     from gradscope.records import Diagnosis, Finding, Suggestion
+    from gradscope.reports.look import Look
     from gradscope.signals import Signals
 
 HELP = "print, or write, the smallest change of your program that does what a suggestion says"
@@ -26,7 +28,7 @@ HELP = "print, or write, the smallest change of your program that does what a su
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    parser.add_argument("path", metavar="RUN", type=location, help="a run, or a folder of runs; a path or a URL")
+    parser.add_argument("path", metavar="RUN", type=location, help=ONE_RUN)
     parser.add_argument("finding", metavar="FINDING", help="F1, 1, or the rule's id, e.g. vanishing-gradient")
     parser.add_argument("--remedy", metavar="ID", help="this suggestion (default: the first that has a patch)")
     parser.add_argument("--apply", action="store_true", help="write the change, after a backup")
@@ -35,23 +37,19 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Prints the diff on stdout, or writes it; what it does and why goes to stderr."""
-    from gradscope.diagnosis import diagnose
     from gradscope.reports import json_text
     from gradscope.reports.diff import render
     from gradscope.reports.envelope import envelope
     from gradscope.reports.look import look_of
-    from gradscope.signals import Signals
-    from gradscope.store import read_run, resolve_run
 
-    recorded = read_run(resolve_run(options.path))
-    signals = Signals(recorded)
-    number, finding = _finding(diagnose(recorded, signals), options.finding)
-    suggestion = _suggestion(finding, signals, options.remedy)
-    passed = [] if options.remedy else _passed_over(suggestion, finding, signals)
+    read = read_bounded(options.path)
+    number, finding = _finding(read.diagnosis, options.finding)
+    suggestion = _suggestion(finding, read.signals, options.remedy)
+    passed = [] if options.remedy else _passed_over(suggestion, finding, read.signals)
     for line in [*passed, f"{number} {finding.rule}: {suggestion.title}.", f"{suggestion.location}. {suggestion.why}"]:
-        print(fill(line, look_of(sys.stderr).width, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
-    wrote = _apply(suggestion, finding, signals) if options.apply else {}
-    again = _next(recorded.info.command, finding.rule)
+        print(_fitted(line, look_of(sys.stderr)), file=sys.stderr)
+    wrote = _apply(suggestion, finding, read.signals) if options.apply else {}
+    again = _next(read.run.info.command, finding.rule)
     if options.format == "json":
         said = {name: getattr(suggestion, name) for name in ("remedy", "title", "why", "location", "patch")}
         put(json_text.render(envelope(finding=number, rule=finding.rule, **said, wrote=wrote, next=again)), options)
@@ -61,6 +59,14 @@ def run(options: Namespace) -> int:
     else:
         put(render(suggestion.patch, look_for(options)), options)
     return DONE
+
+
+def _fitted(text: str, look: Look) -> str:
+    """A paragraph as the stream can show it."""
+    from gradscope.reports.words import ascii_only, harmless
+
+    said = harmless(text)
+    return fill(said if look.unicode else ascii_only(said), look.width, break_long_words=False, break_on_hyphens=False)
 
 
 def _apply(suggestion: Suggestion, finding: Finding, signals: Signals) -> dict[str, str]:

@@ -14,7 +14,7 @@ HELP = "what is sick in a run, why, and what to do"
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    add_run(parser, "RUN", "a run, or a folder of runs, of which the newest is taken; a path or a URL (default: runs)")
+    add_run(parser)
     add_formats(parser)
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of -f json, and read no run")
 

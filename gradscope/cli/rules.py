@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from gradscope.cli._exit_codes import DONE
 from gradscope.cli._output import add_output, look_for, put
 
 HELP = "list the sicknesses that GradScope looks for"
@@ -26,4 +27,4 @@ def run(options: Namespace) -> int:
         put(json_text.render(envelope(rules=[{"id": name, "summary": summary} for name, summary in rows])), options)
     else:
         put(render_table(("rule", "what it finds"), rows, look_for(options)), options)
-    return 0
+    return DONE

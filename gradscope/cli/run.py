@@ -27,9 +27,13 @@ def add_options(parser: ArgumentParser) -> None:
     """Adds how to record; what is not given is as `gradscope.watch` has it."""
     parser.add_argument("--run-dir", metavar="FOLDER", help="record into this folder (default: a new one in runs)")
     parser.add_argument("--every", metavar="K", type=_every, help='record every K-th step in full (default: "auto")')
-    parser.add_argument("--overhead", metavar="SHARE", type=_share, help="of the training's time (default: 0.03)")
-    parser.add_argument("--include", metavar="PATTERN", action="append", help="modules to look at, e.g. 'encoder.*'")
-    parser.add_argument("--exclude", metavar="PATTERN", action="append", help="modules to leave out")
+    parser.add_argument(
+        "--overhead", metavar="SHARE", type=_share, help="of the training's time, at most (default: 0.03)"
+    )
+    parser.add_argument(
+        "--include", metavar="PATTERN", action="append", help="modules to look at, 'encoder.*'; may be repeated"
+    )
+    parser.add_argument("--exclude", metavar="PATTERN", action="append", help="modules to leave out; may be repeated")
     parser.add_argument("--exact", action="store_true", default=None, help="every statistic from every entry; slow")
     parser.add_argument("--compiled", choices=("boundary", "full"), help="how much of torch.compile'd code to see")
     parser.add_argument("--on-non-finite", choices=("locate",), help="say which line made the first NaN or Inf")

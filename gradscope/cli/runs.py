@@ -6,11 +6,12 @@ import re
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.cli._exit_codes import DONE
+from gradscope.cli._numbers import whole
 from gradscope.cli._output import add_output, look_for, put
 from gradscope.cli._run_folder import add_run
 from gradscope.errors import NotARun, RunNotFound
@@ -28,18 +29,12 @@ def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
     add_run(parser, "FOLDER", "the folder with the runs; a path or a URL (default: runs)")
     parser.add_argument("--prune", action="store_true", help="say which runs would go; nothing goes without --yes")
-    parser.add_argument("--keep", metavar="N", type=_count, help="with --prune: leave the newest N")
+    parser.add_argument("--keep", metavar="N", type=whole(), help="with --prune: leave the newest N")
     parser.add_argument(
         "--older-than", metavar="AGE", type=_age, help="with --prune: only runs not written to for 12h, 30d, 8w …"
     )
     parser.add_argument("--yes", action="store_true", help="with --prune: remove them")
     add_output(parser)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise ArgumentTypeError(f"expected a whole number of 0 or more, got {text}")
-    return int(text)
 
 
 def _age(text: str) -> float:
@@ -69,7 +64,7 @@ def run(options: Namespace) -> int:
     chosen = options.keep is not None or options.older_than is not None
     if options.prune != chosen or (options.yes and not options.prune):
         raise UsageError(
-            "gradscope runs: --prune goes with --keep N, --older-than AGE or both, and --yes with --prune."
+            "gradscope runs: error: --prune goes with --keep N, --older-than AGE or both, and --yes with --prune."
         )
     found = runs_on_disk(options.path)
     if not found:
@@ -95,7 +90,8 @@ def _no_run(path: object) -> Exception:
 def _judged(found: RunOnDisk) -> Line:
     from gradscope.diagnosis import diagnose
     from gradscope.errors import RunError
-    from gradscope.store import last_step, read_run
+    from gradscope.store import last_step
+    from gradscope.store.bounded import BoundedReader
 
     if found.info is None:
         return Line(found, None, None)
@@ -103,29 +99,38 @@ def _judged(found: RunOnDisk) -> Line:
         if found.size > JUDGED:
             last = last_step(found.location)
             return Line(found, None, None if last is None else last + 1)
-        recorded = read_run(found.location)
-    except RunError:
-        return Line(found, None, None)
+        recorded = BoundedReader(found.location).read().run
+    except RunError as error:
+        return Line(replace(found, problem=str(error)), None, None)
     steps = recorded.steps["step"]
     return Line(found, diagnose(recorded), int(steps[-1] - steps[0] + 1) if len(steps) else 0)
 
 
 def _pruned(found: list[RunOnDisk], options: Namespace) -> list[Line]:
-    """The runs that go; those that are being recorded never do."""
+    """The runs that go; those that are being recorded never do, nor what may be another program's."""
     from gradscope.store.housekeeping import point_latest, remove
 
     now = time.time()
+    for each in found:
+        if each.info is None:
+            _say(f"{each.location} stays, for it may be another program's: {each.problem}")
     going = [
         each
-        for each in found[options.keep or 0 :]
+        for each in [one for one in found if one.info is not None][options.keep or 0 :]
         if not each.goes_on and (options.older_than is None or now - each.written > options.older_than)
     ]
     for each in going if options.yes else []:
         if rest := remove(each):
-            print(f"{each.location} stays: it also holds {', '.join(rest)}, which is not ours", file=sys.stderr)
+            _say(f"{each.location} stays: it also holds {', '.join(rest)}, which is not ours")
     if options.yes and isinstance(options.path, Path):
         point_latest(options.path)
     return [Line(each, None, None, removed=options.yes) for each in going]
+
+
+def _say(text: str) -> None:
+    from gradscope.reports.words import harmless
+
+    print(harmless(text), file=sys.stderr)
 
 
 def _table(lines: list[Line], look: Any, pruned: bool) -> str:
@@ -141,12 +146,19 @@ def _table(lines: list[Line], look: Any, pruned: bool) -> str:
         if pruned:
             rows.append((line.run.name, started, size, "removed" if line.removed else "would go"))
             continue
-        state = "recording" if line.run.goes_on else info.state if info and info.state != "recording" else "stopped"
         said = VERDICT_WORDS[line.diagnosis.verdict] if line.diagnosis else "not judged here: too large"
         steps = "–" if line.steps is None else f"{line.steps:,}"
-        rows.append((line.run.name, started, state, steps, size, line.run.problem or said))
+        rows.append((line.run.name, started, _state(line.run), steps, size, line.run.problem or said))
     columns = ("run", "started", "size", "") if pruned else ("run", "started", "state", "steps", "size", "verdict")
-    return render_table(columns, rows, look)
+    return render_table(columns, rows, look, spare=("started", "size", "steps"))
+
+
+def _state(run: RunOnDisk) -> str:
+    if run.info is None:
+        return "–"
+    if run.goes_on:
+        return "recording"
+    return "stopped" if run.info.state == "recording" else run.info.state
 
 
 def _as_json(line: Line) -> dict[str, Any]:
@@ -168,9 +180,9 @@ def _as_json(line: Line) -> dict[str, Any]:
     return said | {"steps": line.steps, "verdict": verdict, "headline": headline}
 
 
-def _bytes(size: int) -> str:
+def _bytes(size: float) -> str:
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"
-        size = size / 1000  # type: ignore[assignment]
+        size /= 1000
     return f"{size:.3g} GB"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from gradscope.cli._bounded_run import BoundedRun, name_of, read_bounded
 from gradscope.cli._exit_codes import DONE
+from gradscope.cli._numbers import whole
 from gradscope.cli._output import add_output, look_for, put
 from gradscope.cli._run_folder import add_run, shown
 
@@ -22,32 +23,29 @@ WIDEST = 50  # recorded steps on either side
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    add_run(parser, "RUN", "a run, or a folder of runs, of which the newest is taken; a path or a URL (default: runs)")
+    add_run(parser)
     parser.add_argument(
         "--layer",
         metavar="NAME",
         action="append",
         default=[],
-        help="a layer's or a parameter's path, or a pattern such as 'blocks.*.fc1'; may be given again "
+        help="a layer's or a parameter's path, or a pattern such as 'blocks.*.fc1'; may be repeated "
         "(default: the worst layers of the findings)",
     )
     parser.add_argument(
-        "--step", metavar="N", type=int, help="the step (default: where the first finding that names the layer begins)"
+        "--step",
+        metavar="N",
+        type=whole(),
+        help="the step (default: where the first finding that names the layer begins)",
     )
     parser.add_argument(
         "--window",
         metavar="N",
-        type=_window,
+        type=whole(0, WIDEST),
         default=5,
         help=f"how many recorded steps before and after it, at most {WIDEST} (default: 5)",
     )
     add_output(parser)
-
-
-def _window(text: str) -> int:
-    if not text.isdecimal() or int(text) > WIDEST:
-        raise ArgumentTypeError(f"expected a whole number from 0 to {WIDEST}, got {text}")
-    return int(text)
 
 
 def run(options: Namespace) -> int:
@@ -96,13 +94,14 @@ def _rows(read: BoundedRun, near: Around) -> Rows:
 
 def _run(read: BoundedRun, span: tuple[int, int] | None) -> Document:
     """What is said of the run."""
-    said = "no step yet" if span is None else f"steps {span[0]:,} to {span[1]:,}"
+    full = f"{len(read.recorded):,} of them recorded in full"
+    said = "no step yet" if span is None else f"steps {span[0]:,} to {span[1]:,}, {full}"
     return {
         "id": read.run.info.id,
         "name": name_of(read),
         "folder": str(shown(read.folder)),
         "model": read.run.info.model,
-        "facts": f"{read.run.info.model}, {said}, {len(read.recorded):,} of them recorded in full",
+        "facts": f"{read.run.info.model}, {said}",
         "recorded_steps": len(read.recorded),
         "note": f"Findings are {read.excerpt_words}" if read.is_excerpt else "",
     }

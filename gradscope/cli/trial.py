@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
 
 from gradscope.cli._exit_codes import DONE, INTERRUPTED
+from gradscope.cli._numbers import whole
 from gradscope.cli._output import add_output, look_for, put
 
 HELP = "try the suggested cures, with controls, and rank them by measured effect"
@@ -19,17 +20,28 @@ def arguments(parser: ArgumentParser) -> None:
     )
     parser.usage = "%(prog)s [options] SCRIPT [ARGUMENT ...]\n       %(prog)s [options] -m MODULE [ARGUMENT ...]"
     parser.add_argument(
-        "--steps", metavar="N", type=int, default=100, help="optimizer steps of each run (default: 100)"
+        "--steps", metavar="N", type=whole(2, 10**9), default=100, help="optimizer steps of each run (default: 100)"
     )
-    parser.add_argument("--seeds", metavar="K", type=int, default=5, help="matched seeds (default: 5, at most 20)")
-    parser.add_argument("--remedy", metavar="ID", action="append", default=[], help="try this one; may be repeated")
-    parser.add_argument("--jobs", metavar="J", type=int, help="runs at once (default: half the cores; 1 on a GPU)")
+    parser.add_argument(
+        "--seeds", metavar="K", type=whole(1, 20), default=5, help="matched seeds (default: 5, at most 20)"
+    )
+    parser.add_argument(
+        "--remedy",
+        metavar="ID",
+        action="append",
+        default=[],
+        help="try this cure; may be repeated (default: those that are suggested)",
+    )
+    parser.add_argument("--jobs", metavar="J", type=whole(1), help="runs at once (default: half the cores; 1 on a GPU)")
     parser.add_argument("--on", metavar="ray[://HOST:PORT]", type=_engine, help="run on Ray, here or on a cluster")
     parser.add_argument(
-        "--time-limit", metavar="SECONDS", type=float, help="of one run (default: 10 times the first run's, and 60)"
+        "--time-limit",
+        metavar="SECONDS",
+        type=float,
+        help="of one run (default: 10 times what the first run took, and 60 more)",
     )
     parser.add_argument(
-        "--memory-limit", metavar="MIB", type=int, help="of one run (default: its share of what is free)"
+        "--memory-limit", metavar="MIB", type=whole(1), help="of one run (default: its share of what is free)"
     )
     parser.add_argument(
         "--run", metavar="RUN", dest="recorded", help="take the cures from this run, and store them there"

@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from gradscope.store.folders import Location
 
 HELP = "follow a run in the terminal while it grows"
-MEMORY = 72 * 2**20  # bytes of summaries that are read whole; of more, those that tell most
 EVERY, PATIENCE = 1.0, 5.0  # seconds between two looks, or so many times what the last one took
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Adds the options."""
-    add_run(parser, "RUN", "a run, or a folder of runs, of which the newest is taken; a path or a URL (default: runs)")
+    add_run(parser)
     add_color(parser)
 
 
@@ -46,12 +45,12 @@ def _looks(folder: Location) -> Iterator[tuple[Document, Run, float]]:
     """The report, the run and the seconds since it was written to, again and again until the training has ended."""
     from gradscope.diagnosis import diagnose
     from gradscope.reports import document
-    from gradscope.store import RunReader
+    from gradscope.store.bounded import BoundedReader
 
-    reader, written, before, said = RunReader(folder, MEMORY), time.time(), None, None
+    reader, written, before, said = BoundedReader(folder), time.time(), None, None
     while True:
         started = time.perf_counter()
-        run = reader.read()
+        run = reader.read().run
         if run is not before:
             stamps = [stamp.written for stamp in reader.folder.files().values()]
             written = max(stamps, default=0.0) or time.time()
@@ -78,13 +77,12 @@ def _draw(folder: Location, look: Look) -> None:
 
 
 def _tell(folder: Location, look: Look) -> None:
-    from gradscope.reports.live import news, status
-    from gradscope.reports.terminal import render_brief
+    from gradscope.reports.live import conclusion, news
 
     known: set[tuple[str, str]] = set()
     last = ""
     for document, _, age in _looks(folder):
         for line in news(document, known, look):
             print(line, flush=True)
-        last = f"{render_brief(document, look)}{status(document, age)}"
+        last = conclusion(document, age, look)
     print(f"\n{last}" if known else last)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +20,7 @@ from gradscope.dashboard.pages import PAGES
 from gradscope.dashboard.runs import Runs
 from gradscope.dashboard.shell import shell
 from gradscope.dashboard.shell_wiring import register_shell
+from gradscope.packaged import packaged
 
 # Before anything is drawn: the scheme chosen last, else the system's, so that a dark page never flashes white.
 _SCHEME_SCRIPT = """
@@ -48,7 +48,7 @@ def create_app(path: Path | str, expert: bool = False) -> Dash:
     runs = Runs(path)
     app = Dash(
         __name__,
-        assets_folder=str(assets_folder()),
+        assets_folder=str(packaged("")),
         assets_path_ignore=["pictures"],
         title="gradscope",
         update_title=None,  # type: ignore[arg-type]  # None: the tab does not flicker at each tick
@@ -65,13 +65,6 @@ def create_app(path: Path | str, expert: bool = False) -> Dash:
     digest = base64.b64encode(hashlib.sha256(_SCHEME_SCRIPT.encode()).digest()).decode()
     guard(app, [f"'sha256-{digest}'", *app.csp_hashes()])
     return app
-
-
-def assets_folder() -> Path:
-    """The folder of the page's CSS, script and icon: inside the installed package, else the checkout's."""
-    package = Path(str(files("gradscope")))
-    packaged = package / "assets"
-    return packaged if packaged.is_dir() else package.parent / "assets"
 
 
 def _index(template: str) -> str:

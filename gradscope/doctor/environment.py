@@ -87,7 +87,8 @@ def _version(package: str) -> str:
 def _devices() -> list[str]:
     import torch
 
-    found = [f"CPU, {os.cpu_count()} cores, {torch.get_num_threads()} threads of torch"]
+    threads = torch.get_num_threads()
+    found = [f"CPU, {os.cpu_count()} cores, {threads} thread{'s' * (threads != 1)} of torch"]
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             about = torch.cuda.get_device_properties(number)

@@ -14,7 +14,7 @@ Needs `accelerate`, nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -24,7 +24,7 @@ from gradscope import scope as scopes
 from gradscope.integrations.framework import framework
 from gradscope.integrations.losses import hear_losses
 from gradscope.integrations.training import Watching, plain_optimizer
-from gradscope.scope import Loss, Scope
+from gradscope.scope import Scope
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -64,28 +64,13 @@ def watch(
     plain, scaler = _prepared(accelerator, optimizer)
     scope = scopes.watch(model, plain, **{"scaler": scaler, **options})
     if scope._recorder is not None:
-        scope.__class__ = _HearingScope
-        scope.__dict__["stop"] = hear_losses(scope, model, options.get("scaler", scaler))
+        hear_losses(scope, model, options.get("scaler", scaler))
     return scope
 
 
 def _prepared(accelerator: Accelerator, optimizer: Optimizer | Sequence[Optimizer]) -> tuple[list[Any], Any]:
     optimizers = optimizer if isinstance(optimizer, Sequence) else [optimizer]
     return [plain_optimizer(each)[0] for each in optimizers], accelerator.scaler
-
-
-class _HearingScope(Scope):
-    """A scope that hears its losses by itself until it is handed one."""
-
-    stop: Callable[[], None]
-
-    def loss(self, loss: Loss) -> Loss:
-        self.stop()
-        return super().loss(loss)
-
-    def _end(self, reason: str) -> None:
-        self.stop()
-        super()._end(reason)
 
 
 class GradScopeTracker(Watching, GeneralTracker):  # type: ignore[misc]

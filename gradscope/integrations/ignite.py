@@ -122,5 +122,9 @@ class GradScopeHandler(Watching):
     def exception_raised(self, trainer: Engine, error: BaseException) -> None:
         """Closes the run with what ended the training; raises it again, as the trainer would have without us."""
         self._end(error)
-        if len(trainer._event_handlers[Events.EXCEPTION_RAISED]) == 1:  # else it is for the others to do
+        listening = [
+            getattr(handler, "__self__", None) for handler, *_ in trainer._event_handlers[Events.EXCEPTION_RAISED]
+        ]
+        # of a GAN there are several of ours, and all are to be told; others decide by themselves
+        if listening[-1] is self and all(isinstance(each, GradScopeHandler) for each in listening):
             raise error

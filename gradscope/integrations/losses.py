@@ -34,13 +34,13 @@ def give_loss(scope: Scope, loss: torch.Tensor, scaler: Any = None) -> None:
     scope._passing()  # the program's own call: from here `on_finding="raise"` may end it
 
 
-def hear_losses(scope: Scope, model: nn.Module, scaler: Any = None) -> Callable[[], None]:
-    """Gives a scope the losses of its model, from whichever `backward` they come; gives what ends it."""
+def hear_losses(scope: Scope, model: nn.Module, scaler: Any = None) -> None:
+    """Gives a scope the losses of its model, whichever `backward` they come from, until it is handed one or ends."""
     listener = _Listener(scope, model, scaler)
     _Ear.listeners.append(listener)
     if _Ear.close is None:
         _Ear.close = listen(torch.autograd, "backward", before=_heard)
-    return lambda: _drop(listener)
+    scope._hear(lambda: _drop(listener))
 
 
 class _Listener:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 from gradscope.diagnosis import diagnose
 from gradscope.errors import MissingPackage, ReportNotWritable
-from gradscope.records import Diagnosis, NotObserved, Run
+from gradscope.records import Diagnosis, Run
 from gradscope.reports.finding_markdown import finding_markdown, plain
 from gradscope.reports.words import VERDICT_WORDS
-from gradscope.store import RunReader
+from gradscope.store.bounded import BoundedReader
 from gradscope.store.folders import Location
 from gradscope.store.stream import RunStream
 
-MEMORY = 512 * 2**20  # bytes of summaries that a diagnosis is made from; of more, the steps that tell most
 POLL = 2.0  # seconds between two looks at a run that is followed
 _SILENCE = 60.0  # seconds without a word after which a run whose process is gone is over
 
@@ -59,24 +56,14 @@ def stretches(location: Location, follow: bool = False) -> Iterator[Run]:
 
 
 class Judge:
-    """Gives a run with its diagnosis, again and again while it grows.
-
-    Of a run that does not fit into `MEMORY`, the diagnosis is made from the steps that tell most, and says so.
-    """
+    """Gives a run with its diagnosis, again and again while it grows; of a large one see `store.bounded`."""
 
     def __init__(self, location: Location) -> None:
-        self._reader = RunReader(location, MEMORY)
+        self._reader = BoundedReader(location)
 
     def now(self) -> tuple[Run, Diagnosis]:
         """The run as it is now, and its diagnosis."""
-        run = self._reader.read()
-        if self._reader.excerpt is not None:
-            whole, seen = len(np.unique(self._reader.excerpt.steps)), len(np.unique(run.summaries["step"]))
-            missing = NotObserved(
-                f"{whole - seen:,} of {whole:,} recorded steps, for the diagnosis",
-                "the run is larger than the memory that an export takes: it reads the steps that tell most",
-            )
-            run = replace(run, info=replace(run.info, not_observed=(*run.info.not_observed, missing)))
+        run = self._reader.read().run
         return run, diagnose(run)
 
 

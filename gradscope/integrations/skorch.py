@@ -44,6 +44,11 @@ class GradScopeCallback(Watching, Callback):  # type: ignore[misc]
         'No training has begun.'
     """
 
+    _model: nn.Module | None = None  # that was trained last: a scope does not keep it
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_model": None}
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """What a clone is made with: `callbacks__GradScopeCallback__every` is a parameter of the net."""
         return {"quiet": self.quiet, **self.options}
@@ -59,11 +64,15 @@ class GradScopeCallback(Watching, Callback):  # type: ignore[misc]
         modules = {name: getattr(net, f"{name}_") for name in net._modules}
         pairs = [plain_optimizer(getattr(net, f"{name}_")) for name in net._optimizers]
         scaler = next((scaler for _, scaler in pairs if scaler is not None), None)
-        # several modules are watched as one; kept, because a scope does not keep its model
-        self._model = next(iter(modules.values())) if len(modules) == 1 else nn.ModuleDict(modules)
+        self._model = next(iter(modules.values())) if len(modules) == 1 else self._as_one(modules)
         criterion = getattr(net, "criterion_", None)
         found: dict[str, Any] = {"criterion": criterion} if isinstance(criterion, nn.Module) else {}
         self._begin(self._model, [optimizer for optimizer, _ in pairs if optimizer is not None], scaler, **found)
+
+    def _as_one(self, modules: dict[str, nn.Module]) -> nn.Module:
+        """Several modules as one, the same for the same."""
+        known = self._model
+        return known if isinstance(known, nn.ModuleDict) and dict(known.items()) == modules else nn.ModuleDict(modules)
 
     def on_batch_begin(self, net: NeuralNet, batch: Any = None, training: Any = None, **kwargs: Any) -> None:
         """Sees nothing of validation."""

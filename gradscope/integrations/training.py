@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
@@ -23,13 +23,13 @@ from gradscope.notices import say, silent
 from gradscope.recorder.ranks import this_rank
 from gradscope.records import Diagnosis
 from gradscope.scope import Scope, watch
-from gradscope.store import read_run
+from gradscope.store.bounded import BoundedReader
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _MOST_FOLDERS = 1000
-_IDLE: dict[str, Any] = {"_scope": None, "_left": None, "_stop": None, "_pauses": None, "_trained": ()}
+_IDLE: dict[str, Any] = {"_scope": None, "_left": None, "_pauses": None, "_trained": ()}
 
 
 class Watching:
@@ -57,7 +57,6 @@ class Watching:
         self._trainings = 0
         self._scope: Scope | None
         self._left: weakref.finalize[Any, Any] | None
-        self._stop: Callable[[], None] | None
         self._pauses: ExitStack | None
         self._trained: Sequence[weakref.ref[Any]]
         self.__dict__.update(_IDLE)
@@ -78,7 +77,7 @@ class Watching:
         if self._scope is None:
             if self.run_dir is None:
                 return Diagnosis("not-enough-data", "No training has begun.")
-            return diagnose(read_run(self.run_dir))
+            return diagnose(BoundedReader(self.run_dir).read().run)
         diagnosis = self._scope.diagnose()
         if self._left is None:
             self._diagnosis = diagnosis
@@ -131,8 +130,9 @@ class Watching:
         self._scope, self._diagnosis, self._pauses, self._trained = scope, None, ExitStack(), trained
         self.run_dir = scope._at
         if scope._recorder is not None:
-            self._stop = hear_losses(scope, model, options["scaler"]) if hear else None
-            self._left = weakref.finalize(self, _abandoned, scope, self._stop, id(_last_error()))
+            if hear:
+                hear_losses(scope, model, options["scaler"])
+            self._left = weakref.finalize(self, _abandoned, scope, id(_last_error()))
 
     def _watch(
         self, model: nn.Module, optimizers: Sequence[Optimizer], options: dict[str, Any], goes_on: bool
@@ -175,7 +175,7 @@ class Watching:
         left.detach()
         self._go_on()
         self._left = None
-        _close(scope, self._stop, f"{type(why).__name__}: {why}" if isinstance(why, BaseException) else why or "closed")
+        scope._end(f"{type(why).__name__}: {why}" if isinstance(why, BaseException) else why or "closed")
         if self.quiet or in_session() or this_rank().number != 0:
             return
         try:
@@ -202,21 +202,15 @@ def _number(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except Exception:  # any object may be logged, and the training goes on
         return None
 
 
-def _close(scope: Scope, stop: Callable[[], None] | None, reason: str) -> None:
-    if stop is not None:
-        stop()
-    scope._end(reason)
-
-
-def _abandoned(scope: Scope, stop: Callable[[], None] | None, known: int) -> None:
+def _abandoned(scope: Scope, known: int) -> None:
     """Closes the run of a training that did not come to its end: its callback is gone, or the program ends."""
     error = _last_error()
     unhandled = error is not None and id(error) != known
-    _close(scope, stop, f"{type(error).__name__}: {error}" if unhandled else "the training did not come to its end")
+    scope._end(f"{type(error).__name__}: {error}" if unhandled else "the training did not come to its end")
 
 
 def _last_error() -> BaseException | None:

@@ -20,12 +20,14 @@ class Guard:
         spent: seconds of ours since they were last booked.
         aside: seconds that were spent on our behalf outside of what is guarded, since they were last booked.
         paused: how many `pause` blocks are open.
+        telling: whether a handler of the user's is being told a finding, inside an optimizer's hooks for one.
     """
 
     def __init__(self, recording: Callable[[], bool], failed: Callable[[Exception], None]) -> None:
         self._recording, self._failed = recording, failed
         self.spent = self.aside = 0.0
         self.paused = 0
+        self.telling = False
 
     def take_aside(self) -> float:
         """Those seconds, which are booked now."""

@@ -390,11 +390,11 @@ class Recorder:
             return
 
     def _take_off(self, failed: bool = False) -> None:
-        """Removes every hook; an optimizer's, which torch may be going through, stays asleep after an error."""
+        """Removes every hook; an optimizer's, where torch may be going through them, stays and sleeps."""
         self._locator.detach()
         self.forward.detach()
         self._backward.stop()
         self._parameters.stop()
         self._losses.detach()
-        while self._optimizer_handles and not failed:
+        while self._optimizer_handles and not (failed or self.guard.telling):
             self._optimizer_handles.pop().remove()

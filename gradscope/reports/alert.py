@@ -9,7 +9,7 @@ from gradscope.records import Diagnosis, Finding, RunInfo
 from gradscope.reports.document import finding_document
 from gradscope.reports.envelope import Document, envelope
 from gradscope.reports.finding_words import where
-from gradscope.reports.words import SHAPES, harmless
+from gradscope.reports.words import SHAPES, harmless, step
 
 _MOST_LAYERS = 3  # that are named in the words of the error
 
@@ -30,14 +30,14 @@ def line(finding: Finding, folder: Path) -> str:
     Example:
         >>> finding = Finding("non-finite", "error", ("fc1",), 1143, 1150, "fc1 puts out the first Inf (fp16 overflow)")
         >>> line(finding, Path("runs/a"))
-        'gradscope ▲ error step 1143 non-finite: fc1 puts out the first Inf (fp16 overflow) -> gradscope dashboard runs/a'
+        'gradscope ▲ error step 1,143 non-finite: fc1 puts out the first Inf (fp16 overflow) -> gradscope dashboard runs/a'
     """
     shape = SHAPES[finding.severity][0]
     words = f"{finding.rule}: {harmless(finding.message)}"
-    return f"gradscope {shape} {finding.severity} step {finding.first_step} {words} -> {next_command(folder)}"
+    return f"gradscope {shape} {finding.severity} {step(finding.first_step)} {words} -> {next_command(folder)}"
 
 
-def explanation(finding: Finding, diagnosis: Diagnosis, step: int, folder: Path) -> str:
+def explanation(finding: Finding, diagnosis: Diagnosis, seen: int, folder: Path) -> str:
     """What, where, since when, why, what to do, and where the run is: the words of the error that ends a training.
 
     What to do is that of the finding that leads to this one, if there is one.
@@ -46,7 +46,7 @@ def explanation(finding: Finding, diagnosis: Diagnosis, step: int, folder: Path)
     said = {
         "what": f"{finding.rule}, {finding.severity}: {finding.message}",
         "where": where([f"layer {each}" if each.isdigit() else each for each in finding.layers], _MOST_LAYERS),
-        "since": f"step {finding.first_step:,}; seen after step {step:,}",
+        "since": f"{step(finding.first_step)}; seen after {step(seen)}",
         "why": "",
         "do": "",
         "run": str(folder),
@@ -64,13 +64,13 @@ def explanation(finding: Finding, diagnosis: Diagnosis, step: int, folder: Path)
     return "\n".join(['The training is sick, and on_finding="raise" ended it.', *lines])
 
 
-def alert_document(finding: Finding, diagnosis: Diagnosis, info: RunInfo, step: int, folder: Path) -> Document:
+def alert_document(finding: Finding, diagnosis: Diagnosis, info: RunInfo, seen: int, folder: Path) -> Document:
     """What a webhook is sent: the finding as it is in the report, and in a line that chat services show, `text`."""
     number = diagnosis.findings.index(finding) + 1
     return envelope(
         event="finding",
         text=line(finding, folder),
-        step=step,
+        step=seen,
         run={"id": info.id, "model": info.model, "folder": str(folder)},
         verdict=diagnosis.verdict,
         headline=diagnosis.headline,

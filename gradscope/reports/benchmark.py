@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
+import orjson
+
+from gradscope.packaged import packaged
 from gradscope.records import Finding
 
 FILE = "benchmark.json"  # among the assets; `make zoo ARGS=--benchmark` writes it
@@ -55,7 +56,7 @@ def read_benchmark(file: Path) -> Benchmark | None:
         None
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = orjson.loads(file.read_bytes())
         causes: dict[str, Rate] = {}
         for each in content["named"]:
             before = causes.get(each["cause"], Rate(0, 0))
@@ -68,9 +69,7 @@ def read_benchmark(file: Path) -> Benchmark | None:
 @cache
 def benchmark() -> Benchmark | None:
     """The packaged table; None in an installation without it."""
-    package = Path(str(files("gradscope")))
-    found = (read_benchmark(place / "assets" / FILE) for place in (package, package.parent))
-    return next((each for each in found if each is not None), None)
+    return read_benchmark(packaged(FILE))
 
 
 def rate_of(cause: str) -> Rate | None:

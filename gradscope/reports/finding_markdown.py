@@ -8,7 +8,7 @@ from gradscope import numerals
 from gradscope.records import Finding
 from gradscope.reports.document import finding_document
 from gradscope.reports.envelope import Document
-from gradscope.reports.finding_words import measured, measured_rate
+from gradscope.reports.finding_words import grade, measured, measured_rate
 from gradscope.reports.words import SHAPES, basis, harmless, sentence, step
 
 _MOST_LAYERS, _MOST_SUGGESTIONS = 5, 2
@@ -49,10 +49,10 @@ def finding_lines(finding: Document, more: str = "", follows: str = "") -> list[
         for each in finding["evidence"]:
             threshold = "" if each["threshold"] is None else numerals.limit(each["threshold"])
             lines.append(f"| {' | '.join(map(plain, (each['name'], measured(each), each['healthy'], threshold)))} |")
-    for cause in finding["causes"]:
+    for place, cause in enumerate(finding["causes"]):
         rate = measured_rate(cause)
         known = f" {plain(sentence(rate))}" if rate else ""
-        lines += ["", f"**Why ({cause['confidence']:.0%}):** {plain(sentence(cause['explanation']))}{known}"]
+        lines += ["", f"**Why:** {grade(place, cause)}{plain(sentence(cause['explanation']))}{known}"]
     for suggestion in finding["suggestions"][:_MOST_SUGGESTIONS]:
         lines += ["", *_suggestion(suggestion)]
     others = [f"{plain(each['title'])} ({basis(each)[1]})" for each in finding["suggestions"][_MOST_SUGGESTIONS:]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,6 +59,21 @@ def measured_rate(cause: Document) -> str:
     """How often a cause was right where it was named first; "" where that was not measured."""
     known = cause.get("benchmark")
     return "" if known is None else f"{Rate(known['named_first'], known['right'])}; {NOTE}"
+
+
+def fix_command(run: Document, finding: Document, suggestion: Document) -> str:
+    """What writes a suggestion's patch into the user's program.
+
+    Example:
+        >>> cures = [{"remedy": name, "patch": patch} for name, patch in (("warmup", ""), ("a", "+x"), ("b", "+y"))]
+        >>> finding = {"number": "F1", "suggestions": cures}
+        >>> [fix_command({"folder": "runs/a"}, finding, cure) for cure in cures[1:]]
+        ['gradscope fix runs/a F1 --apply', 'gradscope fix runs/a F1 --remedy b --apply']
+    """
+    first = next((each for each in finding["suggestions"] if each["patch"]), None)
+    remedy = "" if suggestion is first else f" --remedy {suggestion['remedy']}"
+    folder = shlex.quote(run["folder"]) if run["folder"] else "RUN"
+    return f"gradscope fix {folder} {finding['number']}{remedy} --apply"
 
 
 def measured(evidence: Document) -> str:

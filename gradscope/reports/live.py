@@ -11,7 +11,6 @@ from gradscope import numerals
 from gradscope.records import Run
 from gradscope.reports import words
 from gradscope.reports.envelope import Document
-from gradscope.reports.finding_words import where
 from gradscope.reports.look import Look
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS
 from gradscope.reports.terminal import render_brief
@@ -34,6 +33,12 @@ def render(document: Document, losses: Sequence[float], age: float, look: Look) 
         lines.append(f"Loss  {curve(losses, look.width - 32, blocks)}  {_ends(losses)}")
     lines.append(status(document, age))
     text = "\n".join(lines) + "\n"
+    return text if look.unicode else words.ascii_only(text)
+
+
+def conclusion(document: Document, age: float, look: Look) -> str:
+    """How the run is when it is followed no longer."""
+    text = f"{render_brief(document, look)}{status(document, age)}"
     return text if look.unicode else words.ascii_only(text)
 
 
@@ -82,9 +87,7 @@ def news(document: Document, known: set[tuple[str, str]], look: Look) -> Iterato
             continue
         known.add(key)
         shape = words.SHAPES[finding["severity"]][0 if look.unicode else 1]
-        said = (
-            f"{shape} {finding['severity']} {words.step(finding['first_step'])} {where(finding['layers'], 1)} "
-            f"{finding['rule']}: {finding['message']}"
+        said = words.harmless(
+            f"{shape} {finding['severity']} {words.step(finding['first_step'])} {finding['rule']}: {finding['message']}"
         )
-        said = words.harmless(said)
         yield said if look.unicode else words.ascii_only(said)

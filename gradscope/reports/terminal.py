@@ -17,6 +17,7 @@ from gradscope.reports import words
 from gradscope.reports.diff import changed_lines
 from gradscope.reports.envelope import Document
 from gradscope.reports.finding_words import (
+    fix_command,
     follows,
     grade,
     measured,
@@ -31,7 +32,7 @@ from gradscope.reports.look import Look
 from gradscope.reports.page_words import percent
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS, Strip, legend, sparkline
 
-_STYLES: dict[Severity | None, str] = {
+STYLES: dict[Severity | None, str] = {
     "error": "bold red",
     "warning": "bold yellow",
     "note": "bold blue",
@@ -60,14 +61,32 @@ def render_brief(document: Document, look: Look | None = None) -> str:
     return printed(Group(*_apart([list(section()) for section in page.brief])), look)
 
 
-def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Look) -> str:
-    """A plain table as text, ending in a line end; the last column wraps."""
+def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Look, spare: Sequence[str] = ()) -> str:
+    """A plain table as text, ending in a line end; the last column wraps.
+
+    Args:
+        columns: their titles.
+        rows: with as many cells as there are columns.
+        look: how the stream wants it.
+        spare: columns that are left out, in this order, as far as the stream is too narrow for all.
+
+    Example:
+        >>> print(render_table(("run", "size", "verdict"), [("a", "1 kB", "Healthy")], Look(12), ("size",)), end="")
+        run  verdict
+        a    Healthy
+    """
+    for title in spare:
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        if title in columns and sum(widths) + 2 * (len(widths) - 1) > look.width:
+            kept = [place for place, name in enumerate(columns) if name != title]
+            columns, rows = [columns[place] for place in kept], [[row[place] for place in kept] for row in rows]
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for column in columns[:-1]:
         table.add_column(column, no_wrap=True, style="bold")
     table.add_column(columns[-1], overflow="fold")
     for row in rows:
-        table.add_row(*(Text(text if look.unicode else words.ascii_only(text)) for text in row))
+        said = map(words.harmless, row)  # a run's folder, say, is the user's text
+        table.add_row(*(Text(text if look.unicode else words.ascii_only(text)) for text in said))
     return printed(table, look)
 
 
@@ -123,7 +142,7 @@ class _Page:
         return Text(text if self.look.unicode else words.ascii_only(text), style)
 
     def _shape(self, severity: Severity | None) -> Text:
-        return Text(words.SHAPES[severity][0 if self.look.unicode else 1], _STYLES[severity])
+        return Text(words.SHAPES[severity][0 if self.look.unicode else 1], STYLES[severity])
 
     def _labelled(self, label: str, *lines: Text) -> Iterator[RenderableType]:
         """Lines that hang beside a label; wrapped lines stay in their column."""
@@ -139,7 +158,7 @@ class _Page:
     def _verdict(self) -> Iterator[RenderableType]:
         verdict = cast(VerdictName, self.document["verdict"])
         severity = words.VERDICT_SEVERITY[verdict]
-        word = self._say(words.VERDICT_WORDS[verdict], _STYLES[severity])
+        word = self._say(words.VERDICT_WORDS[verdict], STYLES[severity])
         yield Text.assemble(self._shape(severity), " ", word, ": ", self._say(self.document["headline"], "bold"))
         yield self._say(run_facts(self.document["run"]), "dim")
 
@@ -175,7 +194,7 @@ class _Page:
             severity = cast(Severity, finding["severity"])
             table.add_row(
                 self._say(finding["number"], "bold"),
-                Text.assemble(self._shape(severity), (f" {severity}", _STYLES[severity])),
+                Text.assemble(self._shape(severity), (f" {severity}", STYLES[severity])),
                 self._say(finding["message"]),
                 self._say(where(finding["layers"], 1)),
                 self._say(words.step(finding["first_step"])),
@@ -192,7 +211,7 @@ class _Page:
             yield from self._finding(finding)
 
     def _finding(self, finding: Document) -> Iterator[RenderableType]:
-        number = self._say(finding["number"], _STYLES[finding["severity"]])
+        number = self._say(finding["number"], STYLES[finding["severity"]])
         yield Text.assemble(number, " ", self._say(finding["rule"], "bold"))
         yield from self._labelled("where", self._say(where(finding["layers"], _MOST_LAYERS)))
         yield from self._labelled("when", self._say(seen(finding, self.document["run"]["last_step"])))
@@ -206,7 +225,7 @@ class _Page:
             lines = [line for place, cause in enumerate(causes[:_MOST_CAUSES]) for line in self._cause(place, cause)]
             yield from self._labelled("why", *lines, *self._more(len(causes) - _MOST_CAUSES))
         for position, suggestion in enumerate(suggestions[:_MOST_SUGGESTIONS], 1):
-            yield from self._suggestion(position, suggestion)
+            yield from self._suggestion(position, suggestion, finding)
         if len(suggestions) > _MOST_SUGGESTIONS:
             yield from self._labelled("", *self._more(len(suggestions) - _MOST_SUGGESTIONS))
 
@@ -218,15 +237,16 @@ class _Page:
         rate = measured_rate(cause)
         return [said, self._say(words.sentence(rate), "dim")] if rate else [said]
 
-    def _suggestion(self, position: int, suggestion: Document) -> Iterator[RenderableType]:
+    def _suggestion(self, position: int, suggestion: Document, finding: Document) -> Iterator[RenderableType]:
         _, basis, style = words.basis(suggestion)
         title = self._say(f"{position}. {suggestion['title']} ", "bold")
         lines = [Text.assemble(title, self._say(f"[{basis}]", style)), self._say(suggestion["why"])]
         if outcome := suggestion["trial"].get("outcome"):
             lines.append(self._say(words.sentence(outcome), style))
         if suggestion["location"]:
-            writes = "; `gradscope fix --apply` writes it" if suggestion["patch"] else ""
-            lines.append(self._say(f"at {suggestion['location']}{writes}", "dim"))
+            lines.append(self._say(f"at {suggestion['location']}", "dim"))
+        if suggestion["patch"]:
+            lines.append(self._say(f"{fix_command(self.document['run'], finding, suggestion)} writes it", "dim"))
         yield from self._labelled("try" if position == 1 else "", *lines)
         changed = changed_lines(suggestion["patch"])
         if 0 < len(changed) <= _MOST_CHANGED:  # in the user's own names; a long one would hide the rest

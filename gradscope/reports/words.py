@@ -128,9 +128,9 @@ def cost_of_a_step(trial: Mapping[str, Any]) -> str:
         >>> cost_of_a_step({"step_time": 1.5, "step_time_low": 1.4, "step_time_high": 1.62})
         'A step takes 1.50 times as long (1.40 … 1.62 over the seeds).'
         >>> cost_of_a_step({"step_time": 1.1, "step_time_low": 0.8, "step_time_high": 1.36})
-        'A step takes no measurably other time: 0.80 … 1.36 times over the seeds.'
+        'A step takes no measurably different time: 0.80 … 1.36 times over the seeds.'
     """
     span = f"{trial['step_time_low']:.2f} … {trial['step_time_high']:.2f}"
     if trial["step_time_low"] < 1 < trial["step_time_high"]:
-        return f"A step takes no measurably other time: {span} times over the seeds."
+        return f"A step takes no measurably different time: {span} times over the seeds."
     return f"A step takes {trial['step_time']:.2f} times as long ({span} over the seeds)."

@@ -23,14 +23,13 @@ from gradscope.records import Diagnosis, Finding, NotObserved, Run, RunInfo
 from gradscope.reports.alert import alert_document, explanation, line
 from gradscope.scope.pace import Pace
 from gradscope.scope.seen import Seen, event_of
-from gradscope.store import RunReader
+from gradscope.store.bounded import BoundedReader
 
 SHARE = 1 / 3  # of the overhead that a training allows is for judging it, the rest for recording
 SLOW = 1.0  # seconds that a handler may take before it is said
 FAREWELL = 2.0  # seconds that the end of a run waits for all handlers
 _PATIENCE = 8  # steps after an alarm until the step that was recorded because of it is on disk
-_MEMORY = 2**28  # bytes of a run that are held; of a larger one some steps
-_SECONDS = 0.5  # of looking at a larger one, each time
+_SECONDS = 0.5  # of looking at a run that is larger than `store.bounded.MEMORY`, each time
 
 
 class Lookout:
@@ -58,7 +57,7 @@ class Lookout:
         self._recorder, self._handlers, self._folder, self._shown = recorder, handlers, folder, shown
         self._end, self._forks = end, forks()
         self._pace = Pace(overhead * SHARE, FIRST_STEPS, time.perf_counter())
-        self._reader: RunReader | None = None
+        self._reader: BoundedReader | None = None
         self._run: Run | None = None  # as it was judged last
         self._seen: Seen | None = None
         self._step, self._alarms = recorder.file.step, recorder.schedule.alarms
@@ -102,7 +101,7 @@ class Lookout:
         for handler in self._handlers:
             self._safely(handler, partial(handler.close, max(0.0, until - time.monotonic())))
         self._note_complaints()
-        for handle in self._handles:
+        for handle in [] if self._recorder.guard.telling else self._handles:  # torch may be going through them
             handle.remove()
 
     def not_observed(self) -> list[NotObserved]:
@@ -154,8 +153,8 @@ class Lookout:
         """What is new in the run; None: its step `until` is not on disk yet."""
         with np.errstate(all="ignore"):  # whatever the user made of it
             if self._reader is None:
-                self._reader = RunReader(self._folder, _MEMORY)
-            run = self._reader.read(_SECONDS)
+                self._reader = BoundedReader(self._folder)
+            run = self._reader.read(_SECONDS).run
             if until and not (len(run.summaries) and run.summaries["step"][-1] >= until):
                 return None
             if run is self._run:
@@ -184,12 +183,13 @@ class Lookout:
         for alert in alerts:
             self._recorder.guard(self._recorder.file.note)("finding", event_of(alert.finding))
         self._recorder.pause(True)  # what a handler does with the model is no part of the training
+        self._recorder.guard.telling = True
         try:
             for alert in alerts:
                 for handler in self._handlers:
-                    if handler.wants(alert.finding):
-                        self._safely(handler, partial(handler.tell, alert))
+                    self._safely(handler, partial(_tell, handler, alert))
         finally:
+            self._recorder.guard.telling = False
             self._recorder.pause(False)
 
     def _safely(self, handler: Handler, call: Callable[[], None]) -> None:
@@ -240,6 +240,11 @@ class Lookout:
         assert error is not None
         self._end(f'on_finding="raise": {error.finding.rule}')
         raise error.with_traceback(None)
+
+
+def _tell(handler: Handler, alert: Alert) -> None:
+    if handler.wants(alert.finding):
+        handler.tell(alert)
 
 
 def _in_a_line(error: Exception) -> str:

@@ -21,13 +21,13 @@ from gradscope.recorder import Recorder
 from gradscope.records import Diagnosis, NotObserved
 from gradscope.reports.document import document
 from gradscope.scope.lookout import Lookout
-from gradscope.store import RunReader
+from gradscope.store.bounded import BoundedReader
 
 Loss = TypeVar("Loss", bound=torch.Tensor)
 
 
 def _nobody() -> None:
-    """Judges no run."""
+    """Judges no run, and brings no losses."""
 
 
 class Scope:
@@ -41,9 +41,10 @@ class Scope:
         self.run_dir = run_dir
         self._at = run_dir and Path(os.path.abspath(run_dir))  # wherever the program goes from here
         self._recorder = recorder
-        self._reader: RunReader | None = None
+        self._reader: BoundedReader | None = None
         self._lookout: Callable[[], Lookout | None] = _nobody
         self._untold: list[NotObserved] = []  # what the lookout said when the run was closed
+        self._stop_hearing: Callable[[], None] = _nobody  # where its losses come from by themselves
 
     def _look_out(
         self, handlers: Sequence[Handler], overhead: float, optimizers: Sequence[torch.optim.Optimizer]
@@ -64,18 +65,27 @@ class Scope:
     def loss(self, loss: Loss) -> Loss:
         """Takes the loss that `backward` will be called on and hands it back unchanged."""
         if self._recorder is not None:
+            if getattr(loss, "requires_grad", False):  # one of a validation says nothing of the others
+                self._hear(_nobody)
             self._recorder.loss(loss)
             self._passing()
         return loss
+
+    def _hear(self, stop: Callable[[], None]) -> None:
+        """Somebody brings the losses by themselves: `stop` ends that, once the user hands one over or the run ends."""
+        self._stop_hearing()
+        self._stop_hearing = stop
 
     def log(self, name: str, value: float) -> None:
         """Writes down a value of your own, such as a validation loss."""
         if self._recorder is None:
             return
         try:
-            self._recorder.log(name, float(value))
-        except (TypeError, ValueError):
+            number = float(value)
+        except Exception:  # torch has errors of its own for a tensor of several numbers
             say(f"gradscope: scope.log({name!r}) expected one number; it got {value!r:.80}")
+            return
+        self._recorder.log(name, number)
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -101,8 +111,8 @@ class Scope:
             return Diagnosis("not-enough-data", "GradScope is off (GRADSCOPE=off in the environment).")
         self._recorder.flush()
         if self._reader is None:
-            self._reader = RunReader(self._at)
-        run = self._reader.read()
+            self._reader = BoundedReader(self._at)
+        run = self._reader.read().run
         failure = self._recorder.failure
         if failure is not None:  # said here too, because a full disk may have kept it from the run
             said = [missing for missing in run.info.not_observed if "recording stopped" not in missing.why]
@@ -119,7 +129,7 @@ class Scope:
         diagnosis = self.diagnose()
         if self._reader is None:
             return str(diagnosis)
-        return render(document(self._reader.read(), diagnosis, self.run_dir))
+        return render(document(self._reader.read().run, diagnosis, self.run_dir))
 
     def show(self) -> None:
         """Shows the dashboard inside a notebook, started when it is needed; elsewhere prints the report."""
@@ -136,6 +146,7 @@ class Scope:
 
     def _end(self, reason: str) -> None:
         lookout, self._lookout = self._lookout(), _nobody
+        self._hear(_nobody)
         try:
             if lookout is not None:
                 lookout.finish()

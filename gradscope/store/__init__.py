@@ -15,8 +15,9 @@ and thinned into `summaries-0-1.arrow`, so that a run keeps within its disk budg
 (`messages`).
 
 `RunWriter` appends, `RunReader` follows, and where it is told how much memory it may take, it reads of a large run what
-tells most and looks at the rest (`excerpt`); `read_run` reads once, `list_runs` looks for runs in a folder. Reading takes
-paths and URLs of any filesystem that fsspec can open (`folders`).
+tells most and looks at the rest (`excerpt`). Whoever judges a run reads it so, within one limit (`bounded`); whoever hands
+its numbers on reads it stretch by stretch (`stream`); `read_run` reads all of it once, `list_runs` looks for runs in a
+folder. Reading takes paths and URLs of any filesystem that fsspec can open (`folders`).
 """
 
 from gradscope.store.find import list_runs, resolve_run

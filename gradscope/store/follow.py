@@ -9,7 +9,7 @@ import numpy as np
 
 from gradscope.records import Rows
 from gradscope.store.folders import Folder, Stamp
-from gradscope.store.segments import segments
+from gradscope.store.segments import has_gap, segments
 
 
 class Growing:
@@ -80,9 +80,7 @@ class Series:
 
     def has_gap(self, names: Iterable[str]) -> bool:
         """Whether a file between others is missing."""
-        found = segments(names, self._stem, self._suffix)
-        numbers = [-1, *(each.last for each in found)]
-        return any(each.first != before + 1 for before, each in zip(numbers, found, strict=False))
+        return has_gap(segments(names, self._stem, self._suffix))
 
     def read(self, folder: Folder, stamps: dict[str, Stamp]) -> bool:
         """Takes in what is new; says whether anything is.

@@ -42,10 +42,8 @@ from gradscope.store.schema import (
     to_rates,
     to_rows,
 )
-from gradscope.store.segments import segments
+from gradscope.store.segments import GAPS, TRIES, segments
 
-_TRIES = 1000  # listings taken while files that were listed vanish, before it is an error: the writer may be quick
-_GAPS = 50  # of them with a gap, before it is taken for one that stays
 _BYTES_OF_A_ROW = 120  # on disk, at most
 _AT_ONCE = 10_000  # rows unpacked together: enough for small batches to be cheap, few enough to stay small
 
@@ -263,12 +261,12 @@ class RunReader:
     def _read_series(self, seconds: float) -> bool:
         changed = False
         gaps = 0
-        for left in reversed(range(_TRIES)):
+        for left in reversed(range(TRIES)):
             stamps = self.folder.files()
             several = (self._summaries, self._steps, self._events)
-            if gaps < _GAPS and any(series.has_gap(stamps) for series in several):
+            if gaps < GAPS and any(series.has_gap(stamps) for series in several):
                 gaps += 1
-                continue  # files were exchanged while they were listed; a gap that stays is one that somebody made
+                continue  # files were exchanged while they were listed
             try:
                 changed |= self._read_summaries(stamps, seconds)
                 changed |= self._steps.read(self.folder, stamps)
@@ -281,8 +279,3 @@ class RunReader:
                 if not left:
                     raise
         return changed
-
-
-def read_run(location: Location) -> Run:
-    """Reads a run once. See `RunReader` for one that grows, and for the arguments and errors."""
-    return RunReader(location).read()

@@ -13,12 +13,14 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 MOST = 9  # ended segments; beyond, two of them are merged
 SHARE = MOST + 3  # of a budget: those, one more that waits, the one being made of two and the one that grows
+TRIES = 1000  # listings that a reader takes while files that were listed vanish: the writer may be quick
+GAPS = 50  # of them with a gap, before it is taken for one that somebody made, and that stays
 _READ_PER_WRITTEN = 5  # bytes that a merge goes through for each byte appended: it ends before the next is due
 _UNFINISHED = ".new"
 
@@ -51,6 +53,19 @@ def segments(names: Iterable[str], stem: str, suffix: str) -> list[Segment]:
             first = int(match[1] or 0)
             found.append(Segment(first, int(match[2] or first), match[2] is not None, name))
     return sorted(each for each in found if not any(other.covers(each) for other in found))
+
+
+def has_gap(found: Sequence[Segment]) -> bool:
+    """Whether a file before or between some, which are in order, is missing.
+
+    Example:
+        >>> has_gap(segments(["steps.arrow", "steps-1.arrow"], "steps", ".arrow"))
+        False
+        >>> has_gap(segments(["steps.arrow", "steps-2.arrow"], "steps", ".arrow"))
+        True
+    """
+    numbers = [-1, *(each.last for each in found)]
+    return any(each.first != before + 1 for before, each in zip(numbers, found, strict=False))
 
 
 # Says what one file of at most so many bytes holds instead of these: pieces to write, each (or b"") with the bytes

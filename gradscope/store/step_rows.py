@@ -7,10 +7,11 @@ import numpy as np
 from gradscope.records import SUMMARY_ROW, Rows
 from gradscope.store.folders import Folder, Location, open_folder
 from gradscope.store.messages import Decoder
+from gradscope.store.parts import first_part
 from gradscope.store.schema import SUMMARIES, SUMMARY_SCHEMA, to_rows
 from gradscope.store.segments import segments
 
-_TRIES = 3
+_RETRIES = 2
 
 
 def rows_of_steps(location: Location, first: int, last: int) -> Rows:
@@ -19,20 +20,20 @@ def rows_of_steps(location: Location, first: int, last: int) -> Rows:
     A step that was recorded again, by a training that was resumed, counts as it was the last time.
 
     Args:
-        location: the folder of a run, or of one rank's part.
+        location: the folder of a run, of which the lowest rank's part is read, or of one rank's part.
         first, last: steps, both included.
 
     Raises:
         FileNotFoundError: the files were exchanged again and again while they were read.
     """
-    folder = open_folder(location)
-    for left in reversed(range(_TRIES)):
+    opened = open_folder(location)
+    folder = first_part(opened) or opened
+    for _ in range(_RETRIES):
         try:
             return _rows(folder, first, last)
         except FileNotFoundError:  # merged with another since it was listed
-            if not left:
-                raise
-    raise AssertionError("unreachable")
+            continue
+    return _rows(folder, first, last)
 
 
 def _rows(folder: Folder, first: int, last: int) -> Rows:

@@ -14,11 +14,10 @@ from gradscope.store.folders import Location, Stamp, open_folder
 from gradscope.store.messages import Decoder
 from gradscope.store.parts import RunReader, part_folders
 from gradscope.store.reader import event_series, read_info, step_series
-from gradscope.store.schema import SUMMARIES, SUMMARY_SCHEMA, to_rows
-from gradscope.store.segments import segments
+from gradscope.store.schema import EVENTS, STEPS, SUMMARIES, SUMMARY_SCHEMA, to_rows
+from gradscope.store.segments import GAPS, TRIES, has_gap, segments
 
 _ROWS = 1 << 16  # of a stretch, about: 32 MB
-_TRIES = 1000  # listings taken while files that were listed vanish: the writer merges them
 _BEFORE_ALL = -(1 << 62)
 
 
@@ -80,9 +79,8 @@ class RunStream:
 
     def _run(self, rows: Rows) -> Run:
         """What goes with some rows; the facts are read last, for sites are written before the rows that name them."""
-        for _ in range(_TRIES):
+        for stamps in self._listings():
             try:
-                stamps = self._folder.files()
                 self._steps.read(self._folder, stamps)
                 self._events.read(self._folder, stamps)
                 break
@@ -94,17 +92,27 @@ class RunStream:
 
     def _stretches(self) -> Iterator[Rows]:
         """New rows, whole recorded steps in order."""
-        for _ in range(_TRIES):
-            stamps = self._folder.files()
-            found = segments(stamps, *SUMMARIES)
-            if any(after.first != before.last + 1 for before, after in pairwise(found)):
-                continue  # files were exchanged while they were listed
+        for stamps in self._listings():
             try:
-                for segment in found:
+                for segment in segments(stamps, *SUMMARIES):
                     yield from self._of_file(segment.name, stamps[segment.name])
                 return
             except FileNotFoundError:  # merged since; what was given is known by its step
                 continue
+
+    def _listings(self) -> Iterator[dict[str, Stamp]]:
+        """The files as they are now, until what was listed could be read.
+
+        Raises:
+            RunNotFound: they were exchanged each time.
+        """
+        gaps = 0
+        for _ in range(TRIES):
+            stamps = self._folder.files()
+            if gaps < GAPS and any(has_gap(segments(stamps, *each)) for each in (SUMMARIES, STEPS, EVENTS)):
+                gaps += 1
+                continue  # files were exchanged while they were listed
+            yield stamps
         raise RunNotFound(f"{self._folder}: its files were exchanged each time they were listed. Try again.")
 
     def _of_file(self, name: str, stamp: Stamp) -> Iterator[Rows]:

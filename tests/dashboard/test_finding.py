@@ -506,7 +506,7 @@ def test_the_markdown_of_a_finding_says_all_of_it() -> None:
     )
     for part in (
         "| gain | 10,000 | 0.1 … 20 | 1e3 |",
-        "**Why (80%):** Each layer doubles it.",
+        "**Why:** most likely init-too-large (80 %): Each layer doubles it.",
         "```diff\n--- a\n",
         "`b`, `a`",
     ):

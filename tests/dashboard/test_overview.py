@@ -14,7 +14,7 @@ from dash.exceptions import PreventUpdate
 
 from gradscope.dashboard import ids
 from gradscope.dashboard.address import Address
-from gradscope.dashboard.app import assets_folder, create_app
+from gradscope.dashboard.app import create_app
 from gradscope.dashboard.figures.map import map_data
 from gradscope.dashboard.figures.map_marks import reorder
 from gradscope.dashboard.live import View, refresh
@@ -30,6 +30,7 @@ from gradscope.dashboard.parts.verdict import headline, next_step, tab_title
 from gradscope.dashboard.runs import Runs, Snapshot
 from gradscope.dashboard.shell_wiring import tick
 from gradscope.dashboard.wording import checks_summary, duration, layer_label, percent, when, where
+from gradscope.packaged import packaged
 from gradscope.records import Cause, Check, Diagnosis, Evidence, Finding, NotObserved, Site, Suggestion
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.numbers import Count, HeadlineNumbers, Latest
@@ -307,7 +308,7 @@ def test_ids_are_one_of_a_kind() -> None:
 
 def test_the_assets_are_there(save_run: SaveRun) -> None:
     """The folder is found from the checkout, and the page names its icon."""
-    folder = assets_folder()
+    folder = packaged("")
     assert {"gradscope.css", "gradscope.js", "favicon.svg"} <= {path.name for path in folder.iterdir()}
     page = create_app(Path(save_run())).server.test_client().get("/run/run", headers={"Host": "127.0.0.1"}).text
     assert "/assets/favicon.svg" in page

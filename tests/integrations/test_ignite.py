@@ -207,6 +207,16 @@ def test_an_exception_is_how_the_run_ended() -> None:
     assert len(recorded(handler).steps) == 3
 
 
+def test_an_exception_passes_two_handlers_of_ours() -> None:
+    """Two models that are watched on one engine do not take each other for a program that handles exceptions."""
+    training, other = failing(), net()
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    handlers = [training.attach(run_dir="one"), attach(training.engine, other, optimizer, run_dir="two", quiet=True)]
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        training.run()
+    assert [ended(handler) for handler in handlers] == ["RuntimeError: the disk is full"] * 2
+
+
 def test_an_exception_that_the_program_handles_stays_handled() -> None:
     """Where the program has a handler for exceptions, it alone decides whether they pass."""
     training, seen = failing(), []

@@ -120,23 +120,25 @@ def test_the_loss_of_lbfgs_is_that_of_its_first_evaluation() -> None:
     assert np.mean(steps["loss"][:8]) == pytest.approx(classifier.history[0, "train_loss"], rel=0.05)
 
 
+class Two(NeuralNet):
+    """A net of two modules."""
+
+    def initialize_module(self) -> Two:
+        super().initialize_module()
+        self.head_ = nn.Linear(10, 10)
+        return self
+
+    def initialize_optimizer(self) -> Two:
+        self.optimizer_ = torch.optim.SGD(self.module_.parameters(), lr=0.05)
+        self.second_ = torch.optim.SGD(self.head_.parameters(), lr=0.05)
+        return self
+
+    def infer(self, x: Any, **_: Any) -> torch.Tensor:
+        return self.head_(self.module_(torch.as_tensor(x)))
+
+
 def test_several_modules_are_watched_as_one() -> None:
-    """A net of two modules with an optimizer each."""
-
-    class Two(NeuralNet):
-        def initialize_module(self) -> Two:
-            super().initialize_module()
-            self.head_ = nn.Linear(10, 10)
-            return self
-
-        def initialize_optimizer(self) -> Two:
-            self.optimizer_ = torch.optim.SGD(self.module_.parameters(), lr=0.05)
-            self.second_ = torch.optim.SGD(self.head_.parameters(), lr=0.05)
-            return self
-
-        def infer(self, x: Any, **_: Any) -> torch.Tensor:
-            return self.head_(self.module_(torch.as_tensor(x)))
-
+    """A net of two modules with an optimizer each; `partial_fit` goes on with its run, and a pickle has no model."""
     callback = watching()
     two = Two(Net, criterion=nn.CrossEntropyLoss, callbacks=[callback], batch_size=BATCH, max_epochs=1, verbose=0)
     two.fit(*task())
@@ -144,6 +146,10 @@ def test_several_modules_are_watched_as_one() -> None:
     assert len(run.info.optimizers) == 2
     assert {"module.layers.0", "head"} <= {site.path for site in run.info.sites}
     assert run.steps["has_loss"].all()
+    two.partial_fit(*task())
+    assert len(recorded(callback).steps) == 2 * len(run.steps)
+    assert b"_rebuild_parameter" in pickle.dumps(two.head_)
+    assert b"_rebuild_parameter" not in pickle.dumps(callback)
 
 
 class Fails(Callback):

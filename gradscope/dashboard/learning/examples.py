@@ -6,9 +6,9 @@ Each is a zip with one run folder, read where it lies. They are addressed as run
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
+from gradscope.packaged import packaged
 from gradscope.store.folders import Folder, open_folder
 
 EXAMPLE = "example:"  # begins the name of a packaged run; a folder's name seldom has a colon
@@ -17,11 +17,7 @@ EXAMPLE = "example:"  # begins the name of a packaged run; a folder's name seldo
 @cache
 def examples() -> dict[str, Path]:
     """The packaged recordings by their demo's name."""
-    package = Path(str(files("gradscope")))
-    found: dict[str, Path] = {}
-    for folder in (package.parent / "assets" / "examples", package / "assets" / "examples"):
-        found |= {file.stem: file for file in sorted(folder.glob("*.zip"))}
-    return found
+    return {file.stem: file for file in sorted(packaged("examples").glob("*.zip"))}
 
 
 def example_folder(name: str) -> Folder | None:

@@ -11,9 +11,8 @@ from gradscope.reports.comparison.map import DifferenceMap, chart, legend
 from gradscope.reports.envelope import Document
 from gradscope.reports.finding_words import where
 from gradscope.reports.html.lines import drawing, grid, line, side, step_ticks, value_ticks
-from gradscope.reports.html.page import POLICY
-from gradscope.reports.html.style import style
-from gradscope.reports.html.text import listed, severity_tag, shown
+from gradscope.reports.html.skeleton import footer, skeleton
+from gradscope.reports.html.text import diff, listed, severity_tag, shown
 from gradscope.reports.loss_line import scale_of
 from gradscope.reports.page_words import VERDICT_SENTENCES
 
@@ -28,7 +27,11 @@ td.number { text-align: right; white-space: nowrap; width: 90px; }
 .layers th:nth-child(n + 2):nth-child(-n + 4) { text-align: right; }
 td.size { min-width: 140px; } td.size > div { height: 10px; background: var(--first-line); }
 td.size > .larger { background: var(--second-line); }
-@media (max-width: 600px) { .pair { grid-template-columns: minmax(0, 1fr); } }
+.layers-alone { margin-top: 8px; }
+@media (max-width: 600px) {
+  .pair { grid-template-columns: minmax(0, 1fr); }
+  td.number { width: auto; } td.size { min-width: 40px; } .found th, .found td { padding-right: 6px; }
+}
 """
 
 
@@ -47,21 +50,10 @@ def render(document: Document, cells: DifferenceMap | None = None) -> str:
         *_findings(document),
         *_losses(document, cells),
         *_layers(document),
-        f"<footer>Written by gradscope {shown(document['gradscope'])}. This page has no script and loads nothing. "
-        f"Next: <code>{shown(document['next_command'])}</code>.</footer>",
+        footer(document["gradscope"], [f"Next: <code>{shown(document['next_command'])}</code>."]),
     ]
     title = f"{document['a']['name']} → {document['b']['name']} · gradscope"
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{shown(title)}</title>\n<style>\n{style()}{_STYLE}</style>\n</head>\n<body>\n<main>",
-            *body,
-            "</main>\n</body>\n</html>\n",
-        ]
-    )
+    return skeleton(title, body, _STYLE)
 
 
 def _verdict(document: Document, letter: str) -> str:
@@ -92,25 +84,14 @@ def _settings(document: Document) -> list[str]:
     )
     for change in document["sources"]:
         words = shown(said.source_words(change))
-        diff = f"<div><pre>{_diff(change['diff'])}</pre></div>"
+        lines = f"<div><pre>{diff(change['diff'])}</pre></div>"
         parts.append(
-            f"<details open><summary>{words}</summary>{diff}</details>" if change["diff"] else f"<p>{words}.</p>"
+            f"<details open><summary>{words}</summary>{lines}</details>" if change["diff"] else f"<p>{words}.</p>"
         )
     if alike:
         summary = f"<summary>{len(alike):,} alike</summary>"
         parts.append(f"<details>{summary}<div>{_setting_table(alike)}</div></details>")
     return ['<div class="card">', *parts, "</div>"]
-
-
-def _diff(text: str) -> str:
-    """A diff from A to B whose signs say what its colours do."""
-    kinds = {"+": "added", "-": "removed", "@": "place"}
-    lines = []
-    for each in text.split("\n"):
-        kind = "place" if each in ("--- A", "+++ B") else kinds.get(each[:1])
-        code = shown(each, keep="\t")
-        lines.append(f'<span class="{kind}">{code}</span>' if kind else code)
-    return "\n".join(lines)
 
 
 def _setting_table(settings: Sequence[Document]) -> str:
@@ -192,7 +173,7 @@ def _layers(document: Document) -> list[str]:
         largest = max(abs(pair["decades"] or 0.0) for pair in pairs) or 1.0
         rows = (_layer(pair, max(largest, 1.0)) for pair in pairs[:_MOST_LAYERS])
         parts += [
-            f"<h2>Layers whose backward gain differs most, of {len(pairs):,} of both</h2>",
+            f"<h2>{said.layers_title(document)}</h2>",
             f'<p class="dimmed">{said.GAIN_WORDS}</p>',
             _table(("Layer", "A", "B", "B − A", "Size"), rows, "layers"),
         ]

@@ -68,7 +68,11 @@ def _say_gone(suite: ElementTree.Element, line: Document, document: Document) ->
     """Tells the rule's test of a finding that only A has."""
     case = next((each for each in suite.iter("testcase") if each.get("name") == harmless(line["rule"])), None)
     if case is None:
-        names = {"classname": f"gradscope.{harmless(document['b']['id'])}", "name": harmless(line["rule"]), "time": "0"}
+        names = {
+            "classname": f"gradscope.{harmless(document['b']['model'])}",
+            "name": harmless(line["rule"]),
+            "time": "0",
+        }
         case = ElementTree.SubElement(suite, "testcase", names)
     out = case.find("system-out")
     if out is None:

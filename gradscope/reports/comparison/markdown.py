@@ -106,8 +106,13 @@ def _layers(document: Document) -> list[str]:
             (_cell(pair["layer"]), *(said.decades(pair[name]) for name in ("gain_a", "gain_b", "decades")))
             for pair in pairs[:_MOST_LAYERS]
         ]
-        title = f"### Layers whose backward gain differs most, of {len(pairs):,} of both"
-        lines = [title, "", said.GAIN_WORDS, "", *_table(("Layer", "A", "B", "B − A"), rows)]
+        lines = [
+            f"### {said.layers_title(document)}",
+            "",
+            said.GAIN_WORDS,
+            "",
+            *_table(("Layer", "A", "B", "B − A"), rows),
+        ]
         lines += _more(len(pairs) - _MOST_LAYERS)
     for letter in "ab":
         names = document[f"layers_only_{letter}"]

@@ -21,9 +21,8 @@ from gradscope.reports.level_line import level_line, resampled
 from gradscope.reports.look import Look
 from gradscope.reports.loss_line import scale_of
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS
-from gradscope.reports.terminal import printed
+from gradscope.reports.terminal import STYLES, printed
 
-_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold blue", None: "bold green"}
 _STATE_STYLES = {said.GONE: "green", said.STILL: "yellow", said.NEW: "bold red"}
 _MOST_SETTINGS, _MOST_CHANGED, _MOST_LAYERS, _MOST_NAMES = 24, 16, 8, 6
 _LONGEST_SETTING = 160  # characters of a value
@@ -77,7 +76,7 @@ class _Page:
         for letter in "ab":
             side = self.document[letter]
             shape, word, severity = said.verdict_of(side)
-            style = _STYLES[severity]
+            style = STYLES[severity]
             head = Text.assemble(self._say(letter.upper(), "bold"), " ", self._say(f"{shape} {word}", style), ": ")
             yield Text.assemble(head, self._say(side["headline"]))
         for letter in "ab":
@@ -126,7 +125,7 @@ class _Page:
             table.add_row(
                 self._say(each.state, _STATE_STYLES[each.state]),
                 self._say(said.numbers_of(each)),
-                self._say(f"{shape} {line['severity']}", _STYLES[line["severity"]]),
+                self._say(f"{shape} {line['severity']}", STYLES[line["severity"]]),
                 self._say(f"{line['message']}, since {said.since(each)}"),
                 self._say(where(line["layers"], 2)),
             )
@@ -136,7 +135,7 @@ class _Page:
     def _layers(self) -> Iterator[RenderableType]:
         pairs = said.by_distance(self.document)
         if pairs:
-            yield self._say(f"Layers whose backward gain differs most, of {len(pairs):,} of both", "bold")
+            yield self._say(said.layers_title(self.document), "bold")
             yield self._say(said.GAIN_WORDS, "dim")
             table = self._table("Layer")
             for column in ("A", "B", "B − A"):

@@ -136,6 +136,11 @@ def by_distance(document: Document) -> list[Document]:
     return sorted(document["layers"], key=distance, reverse=True)
 
 
+def layers_title(document: Document) -> str:
+    """What stands above the common layers."""
+    return f"Layers whose backward gain differs most, of {count(len(document['layers']), 'layer')} that both have"
+
+
 def decades(value: float | None) -> str:
     """Decades with their sign; a dash where there are none.
 

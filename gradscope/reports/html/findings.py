@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from gradscope import numerals
 from gradscope.reports import words
 from gradscope.reports.envelope import Document
-from gradscope.reports.finding_words import follows, grade, measured, measured_rate, seen, where
+from gradscope.reports.finding_words import fix_command, follows, grade, measured, measured_rate, seen, where
 from gradscope.reports.html.lines import trial_picture
-from gradscope.reports.html.text import severity_tag, shown
+from gradscope.reports.html.text import diff, severity_tag, shown
 from gradscope.reports.page_words import ABSENT
 from gradscope.reports.trial_curves import trial_curves_data
 from gradscope.store.mutes import Mute
@@ -40,7 +40,7 @@ def finding(item: Document, document: Document, mute: Mute | None = None) -> str
         ("Follows", shown(follows(item, document["findings"]))),
         ("Seen", _evidence(item["evidence"])),
         ("Why", _causes(item["causes"])),
-        ("Try", _suggestions(item)),
+        ("Try", _suggestions(item, document["run"])),
     ]
     said = "".join(f"<dt>{name}</dt><dd>{content}</dd>" for name, content in rows if content)
     return (
@@ -82,7 +82,7 @@ def _rate(cause: Document) -> str:
     return f'<div class="dimmed">{shown(words.sentence(said))}</div>' if said else ""
 
 
-def _suggestions(item: Document) -> str:
+def _suggestions(item: Document, run: Document) -> str:
     """The best one in full, the others folded."""
     first, *others = item["suggestions"] or [None]
     if first is None:
@@ -91,11 +91,11 @@ def _suggestions(item: Document) -> str:
         return "" if item["severity"] == "note" else "No remedy is known that fits its causes."
     folded = [
         f"<details><summary><strong>{shown(each['title'])}</strong> {effect_tag(each)}</summary>"
-        f"<div>{_suggestion(each)}</div></details>"
+        f"<div>{_suggestion(each, item, run)}</div></details>"
         for each in others
     ]
     head = f'<p class="suggestion-head"><strong>{shown(first["title"])}</strong> {effect_tag(first)}</p>'
-    return f"{head}{_suggestion(first)}{''.join(folded)}"
+    return f"{head}{_suggestion(first, item, run)}{''.join(folded)}"
 
 
 def effect_tag(suggestion: Document) -> str:
@@ -105,7 +105,7 @@ def effect_tag(suggestion: Document) -> str:
     return f'<span class="tag tag-{_TONES.get(colour, "estimate")}">{shaped}{said}</span>'
 
 
-def _suggestion(item: Document) -> str:
+def _suggestion(item: Document, finding: Document, run: Document) -> str:
     trial = item["trial"]
     parts = [f"<p>{shown(item['why'])}</p>"]
     if trial.get("outcome"):
@@ -119,20 +119,10 @@ def _suggestion(item: Document) -> str:
     if item["location"]:
         parts.append(f'<p class="dimmed">At <span class="mono">{shown(item["location"])}</span></p>')
     if item["patch"]:
-        parts.append(f"<pre>{_diff(item['patch'])}</pre>")
+        parts.append(f"<pre>{diff(item['patch'])}</pre>")
+        parts.append(f'<p class="dimmed">Write it: <code>{shown(fix_command(run, finding, item))}</code></p>')
     elif item["code"]:
         parts.append(f"<pre>{shown(item['code'].strip(chr(10)), keep=chr(10) + chr(9))}</pre>")
     if trial.get("command"):
         parts.append(f'<p class="dimmed">Measure it again: <code>{shown(str(trial["command"]))}</code></p>')
     return "".join(parts)
-
-
-def _diff(patch: str) -> str:
-    """A diff whose signs say what its colours do."""
-    lines = []
-    for text in patch.rstrip("\n").split("\n"):
-        kinds = {"+": "added", "-": "removed", "@": "place"}
-        kind = "place" if text.startswith(("--- ", "+++ ")) else kinds.get(text[:1])
-        said = shown(text.removesuffix("\r"), keep="\t")
-        lines.append(f'<span class="{kind}">{said}</span>' if kind else said)
-    return "\n".join(lines)

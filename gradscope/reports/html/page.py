@@ -12,12 +12,10 @@ from gradscope.reports.finding_words import run_facts, totals, waiting
 from gradscope.reports.html.data import PageData
 from gradscope.reports.html.findings import contents, effect_tag, finding
 from gradscope.reports.html.map import chart
-from gradscope.reports.html.style import style
+from gradscope.reports.html.skeleton import footer, skeleton
 from gradscope.reports.html.text import listed, shown
 from gradscope.reports.metrics import METRICS
 from gradscope.reports.page_words import VERDICT_SENTENCES
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # so no script runs, and nothing is loaded
 
 
 def render(data: PageData) -> str:
@@ -49,17 +47,7 @@ def render(data: PageData) -> str:
         _footer(document),
     ]
     title = f"{shape} {words.VERDICT_WORDS[document['verdict']]} · {document['run']['id']} · gradscope"
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<title>{shown(title)}</title>\n<style>\n{style()}</style>\n</head>\n<body>\n<main>",
-            *body,
-            "</main>\n</body>\n</html>\n",
-        ]
-    )
+    return skeleton(title, body)
 
 
 def _look(document: Document) -> tuple[str, str]:
@@ -139,8 +127,8 @@ def _rates(options: Document) -> list[tuple[str, float]]:
 
 
 def _footer(document: Document) -> str:
-    said = [f"Written by gradscope {shown(document['gradscope'])}. This page has no script and loads nothing."]
+    said = []
     if document["findings"]:
         said.append(f"Learn: <code>gradscope explain {shown(document['findings'][0]['rule'])}</code>.")
     said.append(f"Next: <code>{shown(document['next_command'])}</code>.")
-    return f"<footer>{' '.join(said)}</footer>"
+    return footer(document["gradscope"], said)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from gradscope.records import Severity
@@ -30,6 +30,29 @@ def severity_tag(severity: Severity) -> str:
 def listed(lines: Iterable[str]) -> str:
     """Lines of text as a list."""
     return f'<ul class="list">{"".join(f"<li>{shown(line)}</li>" for line in lines)}</ul>'
+
+
+def diff(patch: str) -> str:
+    r"""A unified diff whose signs say what its colours do.
+
+    Example:
+        >>> diff("--- a\n+++ a\n@@ -1 +1 @@\n--- x\n").splitlines()[-1]  # a line that begins with two dashes is gone
+        '<span class="removed">--- x</span>'
+    """
+    lines = patch.rstrip("\n").split("\n")
+    drawn = []
+    for at, text in enumerate(lines):
+        head = any(_begins_file(lines, top) for top in (at, at - 1) if top >= 0)
+        kind = "place" if head else {"+": "added", "-": "removed", "@": "place"}.get(text[:1])
+        said = shown(text.removesuffix("\r"), keep="\t")
+        drawn.append(f'<span class="{kind}">{said}</span>' if kind else said)
+    return "\n".join(drawn)
+
+
+def _begins_file(lines: Sequence[str], at: int) -> bool:
+    """Whether a line and the next two are the head of a file's changes."""
+    heads = zip(("--- ", "+++ ", "@@ "), lines[at : at + 3], strict=False)
+    return len(lines) > at + 2 and all(line.startswith(head) for head, line in heads)
 
 
 def percent(share: float) -> str:

@@ -194,5 +194,5 @@ def chosen_tables(names: tuple[str, ...]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in TABLES and name != ALL:
-            raise UnknownId(f"no table named {name!r}; there is {', '.join(TABLES)}, or all for all of them.")
+            raise UnknownId(f"no table is called {name!r}. There are: {', '.join(TABLES)}, and all for all of them.")
     return tuple(TABLES) if ALL in names else tuple(dict.fromkeys(names))
