@@ -8,6 +8,7 @@
     ├── TrainingUnhealthy       on_finding="raise" ended a sick training
     ├── RunError                a run folder cannot be used
     │   ├── RunNotFound             nothing is there
+    │   ├── RunUnreachable          the filesystem at its URL cannot be asked
     │   ├── NotARun                 something is there, but no run
     │   ├── UnsupportedSchema       written by a version that this one cannot read
     │   ├── RunExists               the folder already holds another run
@@ -76,6 +77,10 @@ class RunError(GradScopeError):
 
 class RunNotFound(RunError, FileNotFoundError):
     """Nothing is at the path."""
+
+
+class RunUnreachable(RunError, ConnectionError):
+    """The filesystem at the run's URL cannot be asked."""
 
 
 class NotARun(RunError):

@@ -25,7 +25,7 @@ from gradscope.records import SUMMARY_ROW, Run
 from gradscope.reports.tables import TABLES, chosen_tables
 from gradscope.reports.tables.files import TableFiles
 from gradscope.reports.tables.rows import table_batches
-from gradscope.store import RunWriter, read_run, stream
+from gradscope.store import RunWriter, liveness, read_run, stream
 from gradscope.store.stream import RunStream
 from tests.conftest import SaveRun, write_run
 from tests.exported import hard_run
@@ -314,7 +314,7 @@ def test_a_growing_run_is_followed_to_its_end(tmp_path: Path, monkeypatch: pytes
 def test_a_run_whose_process_is_gone_is_not_followed_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that was killed never says that it ended: after a while without a word, following ends."""
     monkeypatch.setattr(recorded, "POLL", 0.01)
-    monkeypatch.setattr(recorded, "_SILENCE", 0.1)
+    monkeypatch.setattr(liveness, "SILENCE", 0.1)
     run = hard_run()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

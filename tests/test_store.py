@@ -241,7 +241,7 @@ def test_a_folder_that_is_no_run_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotARun) as error:
         resolve_run(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path} is neither a GradScope run (it has no run.json) nor a folder that holds one."
+        f"{tmp_path} is neither a GradScope run (it has no run.json) nor a folder that holds one. Name either."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import zipfile
 from collections.abc import Iterator
@@ -196,3 +197,14 @@ def test_no_name_leads_out_of_a_folder_at_a_url(name: str, save_run: SaveRun) ->
     upload(save_run(name="old"), "memory://runs/old")
     with pytest.raises(RunNotFound, match="no run named"):
         Runs("memory://runs").get(name)
+
+
+def test_a_server_that_does_not_answer_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody listens at this port: one line with the reason and what to check, no traceback."""
+    pytest.importorskip("aiohttp")  # with which fsspec opens http://
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    assert main(["report", f"http://127.0.0.1:{port}/runs/a"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"gradscope: cannot read http://127.0.0.1:{port}/runs/a: ")
+    assert said.endswith("Check the address, the network and who may read there.\n")

@@ -19,6 +19,7 @@ from gradscope.reports import document
 from gradscope.reports.live import conclusion, curve, losses_of, news, render, status
 from gradscope.reports.look import Look
 from gradscope.rules.handwritten import run as by_hand
+from gradscope.store import liveness
 from tests.conftest import SaveRun
 
 # Its rate is raised to where nothing can hold once somebody has seen its first steps.
@@ -130,6 +131,17 @@ def test_ctrl_c_ends_the_watching_not_the_training(training: subprocess.Popen[st
     _go_on(training)
     _go_on(training)
     assert training.wait(30) == 0
+
+
+def test_a_killed_training_ends_the_watching(
+    training: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is left who could say that the run has ended: after a while without a sign it is over."""
+    training.kill()
+    training.wait(30)
+    monkeypatch.setattr(liveness, "SILENCE", 0.1)
+    assert main(["watch", str(tmp_path / "run")]) == 0
+    assert "the training waits, or was killed" in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

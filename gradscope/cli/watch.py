@@ -46,6 +46,7 @@ def _looks(folder: Location) -> Iterator[tuple[Document, Run, float]]:
     from gradscope.diagnosis import diagnose
     from gradscope.reports import document
     from gradscope.store.bounded import BoundedReader
+    from gradscope.store.liveness import is_over
 
     reader, written, before, said = BoundedReader(folder), time.time(), None, None
     while True:
@@ -56,8 +57,9 @@ def _looks(folder: Location) -> Iterator[tuple[Document, Run, float]]:
             written = max(stamps, default=0.0) or time.time()
             before, said = run, document(run, diagnose(run), shown(folder))
         assert said is not None
-        yield said, run, time.time() - written
-        if run.info.state != "recording":
+        age = time.time() - written
+        yield said, run, age
+        if is_over(run.info, age):
             return
         time.sleep(max(EVERY, PATIENCE * (time.perf_counter() - started)))
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from gradscope.diagnosis import diagnose
 from gradscope.errors import MissingPackage, ReportNotWritable
 from gradscope.records import Diagnosis, Run
@@ -17,10 +15,10 @@ from gradscope.reports.finding_markdown import finding_markdown, plain
 from gradscope.reports.words import VERDICT_WORDS
 from gradscope.store.bounded import BoundedReader
 from gradscope.store.folders import Location
+from gradscope.store.liveness import is_over
 from gradscope.store.stream import RunStream
 
 POLL = 2.0  # seconds between two looks at a run that is followed
-_SILENCE = 60.0  # seconds without a word after which a run whose process is gone is over
 
 
 def needed(module: str, package: str, target: str) -> Any:
@@ -42,9 +40,7 @@ def stretches(location: Location, follow: bool = False) -> Iterator[Run]:
     """The run, see `RunStream.read`; with `follow` what is new too, until the run has ended."""
     stream, heard, told = RunStream(location), time.monotonic(), (-1, -1)
     while True:
-        ended = stream.info.state != "recording" or (
-            not psutil.pid_exists(stream.info.process) and time.monotonic() - heard > _SILENCE
-        )
+        ended = is_over(stream.info, time.monotonic() - heard)
         for run in stream.read():
             if (news := (len(run.steps), len(run.events))) != told or len(run.summaries):
                 heard, told = time.monotonic(), news

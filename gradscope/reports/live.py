@@ -14,8 +14,7 @@ from gradscope.reports.envelope import Document
 from gradscope.reports.look import Look
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS
 from gradscope.reports.terminal import render_brief
-
-STALE = 60.0  # seconds without a write
+from gradscope.store import liveness
 
 
 def render(document: Document, losses: Sequence[float], age: float, look: Look) -> str:
@@ -75,7 +74,7 @@ def status(document: Document, age: float) -> str:
     last = "no step yet" if run["last_step"] is None else words.step(run["last_step"])
     if run["state"] != "recording":
         return f"{run['state']} · {last}"
-    if age > STALE:
+    if age > liveness.SILENCE:
         return f"no sign for {age:,.0f} s · {last} · the training waits, or was killed"
     return f"live · {last} · Ctrl-C ends this, not the training"
 

@@ -43,5 +43,7 @@ def resolve_run(location: Location) -> Location:
         )
     runs = runs_in(folder)
     if not runs:
-        raise NotARun(f"{location} is neither a GradScope run (it has no {RUN_FILE}) nor a folder that holds one.")
+        raise NotARun(
+            f"{location} is neither a GradScope run (it has no {RUN_FILE}) nor a folder that holds one. Name either."
+        )
     return runs[0].resolved()

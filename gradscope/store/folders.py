@@ -7,13 +7,14 @@ fsspec rather than `pyarrow.fs`: it comes with torch, it opens everything that `
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
-from gradscope.errors import MissingPackage, RunNotFound
+from gradscope.errors import MissingPackage, RunNotFound, RunUnreachable
 
 Location = Path | str  # a path, or a URL
 
@@ -177,12 +178,14 @@ class RemoteFolder:
 
     def exists(self) -> bool:
         """See `Folder`."""
-        self._system.invalidate_cache()
-        return bool(self._system.isdir(self._path))
+        with self._reached():
+            self._system.invalidate_cache()
+            return bool(self._system.isdir(self._path))
 
     def is_file(self) -> bool:
         """See `Folder`."""
-        return bool(self._system.isfile(self._path))
+        with self._reached():
+            return bool(self._system.isfile(self._path))
 
     def files(self) -> dict[str, Stamp]:
         """See `Folder`."""
@@ -199,7 +202,8 @@ class RemoteFolder:
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """See `Folder`."""
         end = None if length < 0 else start + length
-        return bytes(self._system.cat_file(f"{self._path}/{name}", start=start or None, end=end))
+        with self._reached():
+            return bytes(self._system.cat_file(f"{self._path}/{name}", start=start or None, end=end))
 
     def child(self, name: str) -> RemoteFolder:
         """See `Folder`."""
@@ -219,12 +223,26 @@ class RemoteFolder:
         return change(path) + chain + rest
 
     def _listing(self) -> list[dict[str, Any]]:
-        self._system.invalidate_cache()  # fsspec remembers listings, and a run grows
         try:
-            listing: list[dict[str, Any]] = self._system.ls(self._path, detail=True)
+            with self._reached():
+                self._system.invalidate_cache()  # fsspec remembers listings, and a run grows
+                listing: list[dict[str, Any]] = self._system.ls(self._path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return listing
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Says in our words that nobody answers: each filesystem has errors of its own."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}".split("\n")[0]
+            raise RunUnreachable(
+                f"cannot read {self.location}: {why}. Check the address, the network and who may read there."
+            ) from error
 
 
 def _last(path: str) -> str:

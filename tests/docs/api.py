@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import pprint
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,8 @@ def _member(name: str, member: Any) -> list[str]:
     member = member.final_target if member.is_alias else member
     parts = [f"## {name}"]
     if member.is_attribute:
-        parts.append(f"```python\n{name} = {member.value}\n```")
+        value = pprint.pformat(ast.literal_eval(str(member.value)), width=110, sort_dicts=False)
+        parts.append(f"```python\n{name} = {value}\n```")
     elif member.is_function:
         parts.append(_signature(name, member))
     elif member.is_class and "__init__" in member.members and not member.members["__init__"].is_alias:
