@@ -135,6 +135,8 @@ def _sections(docstring: Any) -> str:
         elif kind == "examples":
             code = "\n".join(text for _, text in section.value)
             parts.append(f"```pycon\n{code}\n```")
+        elif kind == "admonition" and (section.title or "").startswith("Example"):
+            parts.append(f"```pycon\n{section.value.description}\n```")
         elif kind == "admonition":
             parts.append(f"**{section.title}:** {markdown(section.value.description)}")
     return "\n\n".join(parts)
