@@ -28,6 +28,20 @@ def say(text: str, stream: TextIO | None = None) -> None:
             print(text, file=stream, flush=True)
 
 
+def in_a_line(error: BaseException) -> str:
+    """An error of anybody's in one line: its class, and what it says, should it be able to.
+
+    Example:
+        >>> in_a_line(ValueError("one\\ntwo"))
+        'ValueError: one'
+    """
+    try:
+        text = str(error)
+    except Exception:  # a class of the user's
+        text = "(its text cannot be had)"
+    return f"{type(error).__name__}: {text}".split("\n")[0]
+
+
 @contextmanager
 def pinned() -> Iterator[None]:
     """Keeps to the stderr that is there now, wherever a program that runs inside sends its own."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import itertools
 import os
@@ -24,8 +25,10 @@ from types import ModuleType
 from typing import Any, NoReturn, TextIO
 
 from gradscope import __version__
-from gradscope.cli._exit_codes import BROKEN_PIPE, INTERNAL_ERROR, INTERRUPTED
+from gradscope.cli._exit_codes import BROKEN_PIPE, INTERNAL_ERROR, INTERRUPTED, USAGE
 from gradscope.errors import GradScopeError, UsageError
+
+_NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # the disk is full, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +46,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:
+        if not _of_stdout(error):
+            raise
+        _discard_stdout()
+        _say(f"gradscope: cannot write to stdout: {error.strerror}. Give -o a file, or make room.")
+        return USAGE
     return code
+
+
+def _of_stdout(error: Exception) -> bool:
+    """Whether it is about writing to a stream: an error about a file names it."""
+    return isinstance(error, OSError) and error.filename is None and error.errno in _NOT_WRITTEN
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -61,6 +75,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:
+        if _of_stdout(error):
+            raise
         import traceback
 
         traceback.print_exc()
@@ -133,6 +149,8 @@ _strict: list[tuple[TextIO, str]] = []  # the streams, and how they took what th
 def _tolerate_any_text() -> None:
     """Lets both streams spell out what their encoding cannot hold, rather than fail."""
     _strict.clear()
+    if sys.stdout is None:  # closed, as by `>&-`: what is asked for may go to a file all the same
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # a stand-in of a notebook or a test
             _strict.append((stream, stream.errors or "strict"))

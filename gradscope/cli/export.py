@@ -152,4 +152,6 @@ def _files(
         if ending in (".parquet", ".csv") and not path.is_dir():
             raise _wrong(f"{len(tables)} tables need -o FOLDER; {output} is the name of one file")
         return written, {name: path / f"{name}.{written}" for name in tables}
+    if form is None and ending not in (".parquet", ".csv"):
+        raise _wrong(f"a table is written as .parquet or .csv, not as {ending}; -f says which, whatever its name")
     return written, {tables[0]: path}

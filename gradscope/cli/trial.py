@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
 
 from gradscope.cli._exit_codes import DONE, INTERRUPTED
@@ -9,6 +10,9 @@ from gradscope.cli._numbers import whole
 from gradscope.cli._output import add_output, look_for, put
 
 HELP = "try the suggested cures, with controls, and rank them by measured effect"
+
+
+_OURS = ("--steps", "--seeds", "--remedy", "--jobs", "--time-limit", "--memory-limit")  # easily put behind the script
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -71,6 +75,9 @@ def run(options: Namespace) -> int:
     with suppress(ValueError):  # only the main thread may
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` keeps what is done, as Ctrl-C does
     words = ["-m", *options.module] if options.module is not None else options.program
+    for word in words:
+        if word.partition("=")[0] in _OURS:
+            print(f"gradscope: {word} stands behind the program and is given to it; ours go before it", file=sys.stderr)
     report = try_program(
         words[1:] if words[:1] == ["--"] else words,
         Options(

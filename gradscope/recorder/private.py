@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -71,9 +72,18 @@ def add_forward_hook(hook: Callable[..., None]) -> Callable[[], None]:
     return remove
 
 
+_ABOUT_HOOKS = re.compile(r"Using .torch\.compile\(module\). when there are global hooks", re.IGNORECASE)
+_QUIET = ("ignore", _ABOUT_HOOKS, Warning, None, 0)  # as `warnings.filterwarnings` would add it
+
+
 def keep_quiet_about_hooks() -> None:
-    """Spares users a warning of torch that our hooks fire once more for a compiled module's wrapper: we know."""
-    warnings.filterwarnings("ignore", message=r"Using .torch\.compile\(module\). when there are global hooks")
+    """Spares users a warning of torch that our hooks fire once more for a compiled module's wrapper: we know.
+
+    `warnings.filterwarnings` would make Python forget which of the user's own warnings were shown, and show them again.
+    """
+    filters = cast("list[object]", warnings.filters)
+    if _QUIET not in filters:
+        filters.insert(0, _QUIET)
 
 
 def keywords_of_call(module: nn.Module) -> dict[str, Any] | None:

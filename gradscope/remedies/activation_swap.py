@@ -183,13 +183,16 @@ class ActivationSwap(Remedy):
                 "come back."
             )
         if (expansion := self._expansion(finding, signals)) is not None:
-            why = f"{expansion}, which He initialization makes up for exactly. Swap both together."
+            why = f"{expansion}, which He initialization makes up for exactly: swap it and draw the weights anew, together."
             return f"{why[0].upper()}{why[1:]}{_rather_elu(signals)}"
         kind = self._kind(signals)
+        if kind == "ReLU":
+            return "A ReLU passes on nothing where it is off; a LeakyReLU passes on 0.01 of the gradient there."
         passes = 10 ** WORKING_DECADES.get(kind, -0.5)
         return (
             f"A {kind} at its usual inputs passes on {number(passes)} of the gradient, a ReLU 0.71, which He initialization "
-            f"makes up for exactly. Swap both together.{_rather_elu(signals)}"
+            "makes up for exactly: swap it and draw the weights anew, together."
+            f"{_rather_elu(signals)}"
         )
 
     def code(self, finding: Finding, signals: Signals) -> str:

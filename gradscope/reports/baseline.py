@@ -81,7 +81,7 @@ def read_baseline(file: Path) -> tuple[Known, ...]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise BaselineError(f"cannot read the baseline {file}: {error.strerror}. {again}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BaselineError(f"{file} is no baseline: it is no JSON ({error}). {again}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != BASELINE_VERSION or content.get("kind") != "baseline":

@@ -170,9 +170,7 @@ class DeadUnits(Rule):
         chance = 1 - (1 - 0.5**units) ** depth
         why = f"it was so at the first step: no input turned a unit of {name} on"
         if chance > 0.01:
-            why += (
-                f"; in {depth} layers of {units} units chance does that to {number(chance)} of the inputs (THEORY T14)"
-            )
+            why += f"; in {depth} layers of {units} units chance does that to {number(chance)} of the inputs"
         causes.append(Cause("dead-path", 0.5 if causes else 0.8, why))
         return sorted(causes, key=lambda cause: -cause.confidence)
 

@@ -211,7 +211,7 @@ class RepresentationCollapse(Rule):
             Evidence("mean attention entropy over ln(keys), first step", value, "", self.shut.value, "0.8 … 1"),
             Evidence("largest attention logit, first step", largest, "", self.logit.value, "1 … 4"),
         )
-        why = "queries and keys of unit variance over √d give logits of variance 1 (THEORY T30)"
+        why = "queries and keys of unit variance over √d give logits of variance 1"
         causes = (
             Cause("init-too-large", 0.7, f"logits begin at {number(largest)}; {why}"),
             Cause("attention-logit-growth", 0.5, "a softmax of such logits has next to no slope"),

@@ -15,7 +15,7 @@ from gradscope.alerts import Alert, Handler, Stop
 from gradscope.catalogue import remedies, rules
 from gradscope.diagnosis import diagnose
 from gradscope.errors import TrainingUnhealthy
-from gradscope.notices import say
+from gradscope.notices import in_a_line, say
 from gradscope.recorder import Recorder
 from gradscope.recorder.private import after_backward, current_backward, forks
 from gradscope.recorder.schedule import FIRST_STEPS
@@ -107,8 +107,8 @@ class Lookout:
     def not_observed(self) -> list[NotObserved]:
         """Whom findings did not reach, and why."""
         for handler in self._handlers:
-            if handler.trouble:
-                self._untold.setdefault(f"whether {handler} was told all findings", handler.trouble)
+            if trouble := _trouble(handler):
+                self._untold.setdefault(f"whether {_name(handler)} was told all findings", trouble)
         return [NotObserved(what, why) for what, why in self._untold.items()]
 
     # judging
@@ -141,7 +141,7 @@ class Lookout:
             self._tell(alerts)
             self._note_complaints()
         except Exception as error:
-            why = f"the run could not be judged: {_in_a_line(error)}"
+            why = f"the run could not be judged: {in_a_line(error)}"
             self._untold["findings while the training ran"] = why
             self._complain("judging", why)
         finally:
@@ -200,11 +200,13 @@ class Lookout:
             if isinstance(handler, Stop) and isinstance(error, TrainingUnhealthy):
                 self._stop = self._stop or error
                 return
-            self._untold[f"whether {handler} was told all findings"] = f"it raised {_in_a_line(error)}"
-            self._complain(str(handler), f"{handler} raised {_in_a_line(error)}")
+            name = _name(handler)
+            self._untold[f"whether {name} was told all findings"] = f"it raised {in_a_line(error)}"
+            self._complain(name, f"{name} raised {in_a_line(error)}")
         seconds = time.perf_counter() - entered
         if seconds > SLOW and not self._over:
-            self._complain(f"slow {handler}", f"{handler} took {seconds:.1f} s, and the training waited for it")
+            name = _name(handler)
+            self._complain(f"slow {name}", f"{name} took {seconds:.1f} s, and the training waited for it")
 
     def _complain(self, about: str, text: str) -> None:
         if about not in self._said:
@@ -214,8 +216,9 @@ class Lookout:
     def _note_complaints(self) -> None:
         """Writes into the run what went wrong, each once."""
         for handler in self._handlers:
-            if handler.trouble:  # it said so itself
-                self._said.setdefault(f"trouble {handler}", f"findings do not reach {handler}: {handler.trouble}")
+            if trouble := _trouble(handler):  # it said so itself
+                name = _name(handler)
+                self._said.setdefault(f"trouble {name}", f"findings do not reach {name}: {trouble}")
         for about in self._said.keys() - self._noted:
             self._noted.add(about)
             self._recorder.guard(self._recorder.file.note)("warning", {"text": f"on_finding: {self._said[about]}"})
@@ -247,5 +250,17 @@ def _tell(handler: Handler, alert: Alert) -> None:
         handler.tell(alert)
 
 
-def _in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n")[0]
+def _name(handler: Handler) -> str:
+    """Its name; a class of the user's may be unable to say it."""
+    try:
+        return str(handler)
+    except Exception:
+        return type(handler).__name__
+
+
+def _trouble(handler: Handler) -> str:
+    """What it says went wrong."""
+    try:
+        return str(handler.trouble)
+    except Exception as error:
+        return in_a_line(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import torch
 from gradscope import beside
 from gradscope.alerts import Handler
 from gradscope.diagnosis import diagnose
-from gradscope.notices import say
+from gradscope.notices import in_a_line, say
 from gradscope.recorder import Recorder
 from gradscope.records import Diagnosis, NotObserved
 from gradscope.reports.document import document
@@ -124,8 +125,10 @@ class Scope:
 
     def report(self) -> str:
         """The full report as text, as `gradscope report` prints it."""
+        state = random.getstate()
         from gradscope.reports.terminal import render  # brings rich, 2 MB that a training need not hold
 
+        random.setstate(state)  # which draws a number when it is imported
         diagnosis = self.diagnose()
         if self._reader is None:
             return str(diagnosis)
@@ -151,6 +154,8 @@ class Scope:
             if lookout is not None:
                 lookout.finish()
                 self._untold = lookout.not_observed()
+        except Exception as error:  # whatever it is, the user's program is not to end by it
+            say(f"gradscope: the run was not judged at its end: {in_a_line(error)}")
         finally:
             if self._recorder is not None:
                 self._recorder.close(reason)
@@ -161,4 +166,4 @@ class Scope:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end("closed" if kind is None else f"{kind.__name__}: {error}")
+        self._end("closed" if error is None else in_a_line(error))

@@ -87,7 +87,7 @@ def _one_unit(seen: Seen) -> Mismatch | None:
     largest = float(norm.max()) if len(norm) else 0.0
     if not dimensions or largest > 1e-12:
         return None
-    why = "the outputs are normalised over an axis of one entry: each is 1 whatever the weights are (THEORY T17)"
+    why = "the outputs are normalised over an axis of one entry: each is 1 whatever the weights are"
     return Mismatch(
         "error",
         "The softmax runs over a single unit, so that its output is always 1 and no gradient comes back",
@@ -210,7 +210,7 @@ def _softmax_twice(seen: Seen) -> Mismatch | None:
         evidence.insert(0, Evidence("loss now", seen.progress.now, "", floor, "near 0 in the end"))
     why = (
         f"the outputs go through softmax, and the loss takes another one: with {classes} classes it cannot fall "
-        f"below {number(floor)} (THEORY T16), and its gradient is that of nearly equal logits"
+        f"below {number(floor)}, and its gradient is that of nearly equal logits"
     )
     return Mismatch(
         "error",

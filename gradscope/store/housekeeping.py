@@ -64,12 +64,13 @@ def _holds_open(process: int, location: Location) -> bool:
 
 
 def runs_on_disk(location: Location) -> list[RunOnDisk]:
-    """The runs directly in a folder, newest first.
+    """The runs directly in a folder, those that began last first.
 
     Raises:
         RunNotFound: there is no such folder.
     """
-    return [_look(folder) for folder in runs_in(open_folder(location))]
+    found = [_look(folder) for folder in runs_in(open_folder(location))]
+    return sorted(found, key=lambda run: run.info.created if run.info else run.written, reverse=True)
 
 
 def _look(folder: Folder) -> RunOnDisk:

@@ -24,4 +24,5 @@ def is_over(info: RunInfo, silence: float) -> bool:
     """
     if info.state != "recording":
         return True
-    return silence > SILENCE and not (info.process > 0 and psutil.pid_exists(info.process))
+    alive = 0 < info.process < 2**31 and psutil.pid_exists(info.process)
+    return silence > SILENCE and not alive

@@ -28,6 +28,7 @@ from gradscope.records import (
     SourceFile,
 )
 from gradscope.store.excerpt import Excerpt
+from gradscope.store.fields import misfit
 from gradscope.store.folders import Folder, Location, Stamp, open_folder
 from gradscope.store.follow import Parse, Series
 from gradscope.store.messages import Decoder
@@ -72,7 +73,20 @@ def _parse_info(content: dict[str, Any]) -> RunInfo:
     if path is not None:
         facts: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in path.items()}
         values["loss_path"] = LossPath(**facts)
-    return RunInfo(**values)
+    return _whole(RunInfo(**values))
+
+
+def _whole(info: RunInfo) -> RunInfo:
+    """The same, once every field is of its type and every site that is named is there."""
+    if (name := misfit(info)) is not None:
+        raise TypeError(f"{name} is of another type")
+    ends = (end for link in info.links for end in (link.container, link.source, link.target) if end is not None)
+    inside = (
+        each for site in info.sites for each in (*site.inputs, *(() if site.same_as is None else (site.same_as,)))
+    )
+    if any(not -1 <= each < len(info.sites) for each in (*info.heads, *ends, *inside)):
+        raise KeyError("sites")
+    return info
 
 
 def read_info(location: Location) -> RunInfo:

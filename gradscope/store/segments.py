@@ -82,17 +82,29 @@ class Segments:
         header, end: what every file begins with, and what ends it.
         budget: bytes that all files together never exceed, provided that `SHARE` appended pieces fit.
         merge: how two files become one.
+        fresh: the run is a new one, which nobody else may have begun meanwhile.
+
+    Raises:
+        FileExistsError: somebody has.
     """
 
     def __init__(
-        self, folder: Path, stem: str, suffix: str, header: bytes, end: bytes, budget: int, merge: Merge
+        self,
+        folder: Path,
+        stem: str,
+        suffix: str,
+        header: bytes,
+        end: bytes,
+        budget: int,
+        merge: Merge,
+        fresh: bool = False,
     ) -> None:
         self._folder, self._stem, self._suffix = folder, stem, suffix
         self._header, self._end, self._merge = header, end, merge
         self._limit = budget // SHARE
         self._room = max(self._limit - len(header) - len(end), 0)  # for pieces
         self._running: Iterator[int] | None = None
-        names = os.listdir(folder)
+        names = [] if fresh else os.listdir(folder)
         self._ended = segments(names, stem, suffix)
         self._remove_remains(names)
         self._open(self._ended[-1].last + 1 if self._ended else 0)

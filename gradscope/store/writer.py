@@ -94,13 +94,14 @@ class RunWriter:
             return int(budget * SHARES[series])
 
         summaries, steps = partial(merge_summaries, marks=self._marks), partial(merge_steps, marks=self._marks)
+        fresh = RUN_FILE not in names  # then its first file is exclusive: of two that begin at once one is refused
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._summaries = Segments(
-                folder, *SUMMARIES, self._summary_encoder.header, END, share(SUMMARIES), summaries
+                folder, *SUMMARIES, self._summary_encoder.header, END, share(SUMMARIES), summaries, fresh
             )
-            self._steps = Segments(folder, *STEPS, self._step_encoder.header, END, share(STEPS), steps)
-            self._events = Segments(folder, *EVENTS, b"", b"", share(EVENTS), merge_events)
+            self._steps = Segments(folder, *STEPS, self._step_encoder.header, END, share(STEPS), steps, fresh)
+            self._events = Segments(folder, *EVENTS, b"", b"", share(EVENTS), merge_events, fresh)
             self.write_info(info)
         except FileExistsError as error:
             raise RunExists(f"{folder} already holds files of a run: {error}. Give another run_dir.") from error

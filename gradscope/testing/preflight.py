@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gradscope.errors import UnusableSample, WatchError
+from gradscope.notices import in_a_line
 from gradscope.recorder.tensors import tensors_in
 from gradscope.records import Evidence
 from gradscope.testing.answers import QUESTIONS, Answer, ModelCheck, known
@@ -135,17 +136,17 @@ class _Examination:
         twin = self.subject.twin(self.batch)
         try:
             output, loss = twin.run(self.batch)
+            if twin.optimizer is not None:
+                (twin.objective(self.batch) if loss is None else loss).backward()  # type: ignore[no-untyped-call]
         except UnusableSample:
             raise
         except Exception as error:
             raise UnusableSample(
-                f"{self.subject.name} or its loss cannot be run on the sample: {type(error).__name__}: {error}. "
+                f"{self.subject.name} or its loss cannot be run on the sample: {in_a_line(error)}. "
                 "A tuple holds the model's arguments, its last entry is the target when criterion= is given; "
                 "a dict holds keyword arguments; loss= takes a function of model and sample."
             ) from error
         self.has_loss = loss is not None
-        if twin.optimizer is not None:
-            (twin.objective(self.batch) if loss is None else loss).backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad for p in twin.model.parameters() if p.grad is not None]
         weights: Iterable[Tensor] = (p.detach() for p in twin.model.parameters())
         places = {
@@ -155,7 +156,9 @@ class _Examination:
             "gradients": gradients,
         }
         for what, tensors in places.items():
-            broken = sum(int((~t.isfinite()).sum()) for t in tensors if t.is_floating_point() and not t.is_sparse)
+            broken = sum(
+                int((~t.isfinite()).sum()) for t in tensors if t.is_floating_point() and not (t.is_sparse or t.is_meta)
+            )
             if broken:
                 numbers = "1 number that is" if broken == 1 else f"{broken:,} numbers that are"
                 message = (

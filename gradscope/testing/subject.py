@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
 from gradscope.errors import UnusableSample
+from gradscope.notices import in_a_line
 from gradscope.recorder.parallel import unwrapped
 from gradscope.recorder.private import uncompiled
 from gradscope.recorder.replay import RandomStates
@@ -134,9 +135,14 @@ class Subject:
             optimizer = _copied_optimizer(given, memo)
         except Exception as error:
             raise UnusableSample(
-                f"{self.name} cannot be copied, and GradScope tries nothing on the original: {type(error).__name__}: "
-                f"{error}. Let copy.deepcopy(model) work; before the first forward pass it often does."
+                f"{self.name} cannot be copied, and GradScope tries nothing on the original: {in_a_line(error)}. "
+                f"Let copy.deepcopy(model) work; before the first forward pass it often does."
             ) from error
+        if _shares(self.model, model):
+            raise UnusableSample(
+                f"a copy of {self.name} has tensors in common with it, and GradScope tries nothing on the original: its "
+                "__deepcopy__, or that of a module in it, gives the same module again. Let it give another one."
+            )
         if not model.training:  # where parts are in eval mode and the model is not, that is on purpose
             model.train()
         twin = Twin(model, optimizer, criterion, self.loss)
@@ -146,9 +152,24 @@ class Subject:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if optimizer is None and trained:
             make = self.optimizer if callable(self.optimizer) and rate is None else None
-            made = torch.optim.Adam(trained, rate or USUAL_RATE) if make is None else make(model.parameters())
+            try:
+                made = torch.optim.Adam(trained, rate or USUAL_RATE) if make is None else make(model.parameters())
+            except Exception as error:
+                raise UnusableSample(
+                    f"no optimizer can be made for a copy of {self.name}: {in_a_line(error)}"
+                ) from error
             twin = replace(twin, optimizer=made)
         return twin
+
+
+def _shares(one: nn.Module, other: nn.Module) -> bool:
+    """Whether a training of one would change the other: frozen parameters may well be the same."""
+
+    def changed(model: nn.Module) -> set[int]:
+        trained = (each for each in model.parameters() if each.requires_grad)
+        return {id(each) for each in (*trained, *model.buffers())}
+
+    return not changed(one).isdisjoint(changed(other))
 
 
 def _copied_optimizer(optimizer: torch.optim.Optimizer | None, memo: dict[int, Any]) -> torch.optim.Optimizer | None:

@@ -25,6 +25,7 @@ def pages() -> dict[str, str]:
         "Python": api.pages(),
     }
     index = "# GradScope, page by page\n\nBuilt from the code by `make docs`; the [README](../README.md) comes first.\n"
+    index += "\nTHEORY T1 and the like are closed forms; `tests/test_theory*.py` hold the numbers to them.\n"
     for title, found in parts.items():
         lines = [f"- [`{Path(path).stem}`]({path}): {page.summary}" for path, page in found.items()]
         index += f"\n## {title}\n\n" + "\n".join(lines) + "\n"

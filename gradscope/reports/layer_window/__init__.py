@@ -107,6 +107,8 @@ def around(
         raise UnknownId(f"no step {asked:,} in this run: it has the steps {first:,} to {last:,}.")
     step, why = (asked, "asked for") if asked is not None else _onset(diagnosis, layers, signals, int(recorded[-1]))
     column = max(0, int(np.searchsorted(recorded, step, side="right")) - 1)
+    if asked is not None and int(recorded[column]) != asked:
+        why = f"the recorded one before step {asked:,}" if recorded[column] < asked else "the first recorded one"
     begin, end = max(0, column - window), min(len(recorded), column + window + 1)
     steps = recorded[begin:end]
     until = int(recorded[end]) - 1 if end < len(recorded) else last
