@@ -122,7 +122,7 @@ def of_terminal(text: str) -> Facts:
     lines = text.split("\n")
     verdict, _, headline = lines[0][2:].partition(": ")
     columns, values = lines[3], lines[4]
-    loss, healthy = (values[columns.index(name) :].split("  ")[0].strip() for name in ("Loss", "Healthy"))
+    loss, healthy = (values[columns.index(name) :].split("  ")[0].strip() for name in ("Loss", "Gain in range"))
     rows = [re.match(r"(F\d+) +[▲■●] (\w+) .* step ([\d,]+)$", line) for line in lines]
     table = {row[1]: (row[2], int(row[3].replace(",", ""))) for row in rows if row}
     findings: dict[str, Told] = {}

@@ -198,8 +198,8 @@ def test_apply_writes_after_a_backup(sick: Path, tmp_path: Path, capsys: pytest.
     assert (tmp_path / "zero.py.bak.1").read_bytes() == before
     assert sorted(each.name for each in tmp_path.glob("*zero.py*")) == ["zero.py", "zero.py.bak", "zero.py.bak.1"]
     said = capsys.readouterr()
-    assert said.out == (
-        "wrote zero.py, the old one is zero.py.bak.1\n"
+    assert said.out == (  # from elsewhere: the file is named in full
+        f"wrote {script}, the old one is zero.py.bak.1\n"
         "Next: gradscope run zero.py, then gradscope report to see whether accumulating-gradient is gone.\n"
     )
 

@@ -393,7 +393,7 @@ def test_the_report_for_a_terminal() -> None:
 ▲ Unhealthy: Gradients vanish before c.
 Run by-hand: Sequential; 8 steps, 8 of them recorded in full; ended.
 
-Loss                 Gradient norm  Non-finite       Healthy        Overhead
+Loss                 Gradient norm  Non-finite       Gain in range  Overhead
 NaN                  1.00           2 of 15 tensors  1 of 3 layers  0 %
 last 2.30 at step 6
 

@@ -78,7 +78,9 @@ def _apply(suggestion: Suggestion, finding: Finding, signals: Signals) -> dict[s
     for file, (old, _) in changed.items():
         check(Path(file), old)  # all of them first: half a change is none
     program = Program(signals.run.info)
-    return {program.name_of(file): write(Path(file), old, new).name for file, (old, new) in changed.items()}
+    named = {file: program.name_of(file) for file in changed}
+    here = {file: name if Path(file) == Path.cwd() / name else file for file, name in named.items()}
+    return {here[file]: write(Path(file), old, new).name for file, (old, new) in changed.items()}
 
 
 def _next(command: Sequence[str], rule: str) -> str:

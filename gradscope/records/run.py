@@ -151,7 +151,7 @@ class RunInfo:
     rank: int = 0  # of the process that wrote this
     world_size: int = 1  # how many processes train together
     parallel: str = ""  # what keeps their models together: "DDP", "FSDP2", "tensor parallel" ...
-    averaged: int = 1  # ranks whose gradients the wrapper averages: each one's activation gradients count 1/averaged
+    averaged: float = 1  # ranks whose gradients the wrapper averages: each one's activation gradients count 1/averaged
     shards: int = 1  # ranks that a sharded parameter is spread over
     replica: int = 0  # which copy of the sharded parameters this rank has a share of
     not_merged: str = ""  # why the parts of other ranks cannot be put together with this one

@@ -50,7 +50,7 @@ def _numbers(numbers: Document) -> list[str]:
         "Loss": _latest(numbers["loss"]),
         "Gradient norm": _latest(numbers["gradient_norm"]),
         "Non-finite": _count(numbers["non_finite_tensors"], "tensors"),
-        "Healthy": _count(numbers["healthy_layers"], "layers"),
+        "Gain in range": _count(numbers["healthy_layers"], "layers"),
         "Overhead": "not measured" if overhead is None else percent(overhead),
     }
     return [f"| {' | '.join(cells)} |", f"|{'---|' * len(cells)}", f"| {' | '.join(cells.values())} |"]

@@ -169,7 +169,7 @@ class _Page:
             "Loss": _latest(numbers["loss"]),
             "Gradient norm": _latest(numbers["gradient_norm"]),
             "Non-finite": _count(numbers["non_finite_tensors"], "tensors"),
-            "Healthy": _count(numbers["healthy_layers"], "layers"),
+            "Gain in range": _count(numbers["healthy_layers"], "layers"),
             "Overhead": ("not measured" if overhead is None else percent(overhead), ""),
         }
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=False)
