@@ -42,7 +42,7 @@ class Encoder:
         self._buffer = io.BytesIO()
         options = pa.ipc.IpcWriteOptions(compression=compression, use_threads=False)
         self._stream = pa.ipc.new_stream(self._buffer, schema, options=options)
-        nothing = [pa.array([], field.type) for field in schema]
+        nothing = [pa.nulls(0, field.type) for field in schema]
         self._stream.write_batch(pa.record_batch(nothing, schema=schema))  # brings the stream's own header, dropped
 
     def message(self, batch: pa.RecordBatch) -> bytes:

@@ -43,9 +43,9 @@ def to_arrays(rows: Rows) -> list[pa.Array]:
     for name in rows.dtype.names or ():
         column = np.ascontiguousarray(rows[name])
         if column.ndim == 2:
-            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1]))
+            arrays.append(pa.FixedSizeListArray.from_arrays(arrow(column.ravel()), column.shape[1]))
         else:
-            arrays.append(pa.array(column))
+            arrays.append(arrow(column))
     return arrays
 
 
@@ -67,6 +67,15 @@ def to_rows(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Rows:
     return rows
 
 
+def arrow(column: NDArray[Any]) -> pa.Array:
+    """Numbers or truths as Arrow has them; the inverse of `plain`.
+
+    `pa.array` would import pandas where that is installed: 45 MB more in a training.
+    """
+    data = np.packbits(column, bitorder="little") if column.dtype == np.bool_ else np.ascontiguousarray(column)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(column.dtype), len(column), [None, pa.py_buffer(data)])
+
+
 def plain(column: pa.Array) -> NDArray[Any]:
     """A column of numbers or truths, without nulls, as numpy.
 
@@ -85,7 +94,9 @@ def summary_batch(rows: Rows) -> pa.RecordBatch:
 
 def step_batch(steps: Rows, learning_rates: list[list[float]]) -> pa.RecordBatch:
     """Closed steps as one record batch."""
-    rates = pa.array(learning_rates, LEARNING_RATES.type)
+    offsets = np.cumsum([0, *map(len, learning_rates)], dtype=np.int32)
+    values = np.array([rate for each in learning_rates for rate in each], np.float64)
+    rates = pa.ListArray.from_arrays(arrow(offsets), arrow(values))
     return pa.record_batch([*to_arrays(steps), rates], schema=STEP_SCHEMA)
 
 
