@@ -19,7 +19,7 @@ from gradscope.store import RunReader
 from gradscope.store.folders import Folder
 
 MEMORY = 72 * 2**20  # bytes of summaries that are read whole; of more, some steps are, and all are looked at
-FIRST_SECONDS, SECONDS = 1.5, 0.4  # of looking at recorded steps, at first and each time after
+FIRST_SECONDS, SECONDS = 0.25, 0.4  # of looking at recorded steps, at first and each time after
 
 
 @dataclass(frozen=True)
