@@ -72,8 +72,8 @@ def page_of(name: str) -> Document:
         for severity in SEVERITIES
     )
     info = {
-        **{"id": name, "model": name, "script": f"{name}.py", "command": (f"{name}.py",), "directory": "/work"},
-        **{"versions": {name: name}, "places": (Place("class", f"/work/{name}.py", 3, name),)},
+        **{"id": name, "model": name, "script": f"{name}.py", "command": (f"{name}.py",), "directory": "/home/user"},
+        **{"versions": {name: name}, "places": (Place("class", f"/home/user/{name}.py", 3, name),)},
     }
     run = by_hand({name: 1e-9, "b": 1.0}, kinds={name: name}, optimizer=name, criterion=name, info=info)
     checks = (Check("loss-stalled", "needs-data", name), Check("unscaled-data", "could-not-run", name))
@@ -120,7 +120,7 @@ def test_markdown_shows_names_as_text(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_sarif_shows_names_as_text(name: str) -> None:
     """The log is valid, its addresses are, no text steers, and a link of a name is none."""
-    text = sarif.render(page_of(name), "/work")
+    text = sarif.render(page_of(name), "/home/user")
     log = json.loads(text)
     SARIF.validate(log)
     assert text.isascii()
@@ -162,7 +162,7 @@ def unescaped(text: str) -> str:
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
 def test_github_gets_no_command_from_a_name(name: str) -> None:
     """Each finding that counts is one line with one command, whose file, line and title are ours."""
-    text = github.render(page_of(name), "/work")
+    text = github.render(page_of(name), "/home/user")
     lines = text.removesuffix("\n").split("\n")
     pattern = r"::(error|warning|notice) file=([^,:\r\n]*),line=(\d+),title=([^,:\r\n]*)::([^\r\n]*)"
     read = [re.fullmatch(pattern, line) for line in lines]
