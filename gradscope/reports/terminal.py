@@ -51,14 +51,14 @@ def render(document: Document, look: Look | None = None) -> str:
     """
     look = look or Look()
     page = _Page(document, look)
-    return printed(Group(*_apart([list(section()) for section in page.sections])), look)
+    return printed(Group(*apart([list(section()) for section in page.sections])), look)
 
 
 def render_brief(document: Document, look: Look | None = None) -> str:
     """The verdict, the five numbers and the findings alone, for who follows a run as it grows."""
     look = look or Look()
     page = _Page(document, look)
-    return printed(Group(*_apart([list(section()) for section in page.brief])), look)
+    return printed(Group(*apart([list(section()) for section in page.brief])), look)
 
 
 def render_table(columns: Sequence[str], rows: Sequence[Sequence[str]], look: Look, spare: Sequence[str] = ()) -> str:
@@ -109,7 +109,7 @@ def printed(content: RenderableType, look: Look) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-def _apart(sections: Sequence[list[RenderableType]]) -> Iterator[RenderableType]:
+def apart(sections: Sequence[list[RenderableType]]) -> Iterator[RenderableType]:
     """The sections that have something to say, an empty line between them."""
     for position, section in enumerate(filter(None, sections)):
         if position:

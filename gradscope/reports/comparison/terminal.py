@@ -21,7 +21,7 @@ from gradscope.reports.level_line import level_line, resampled
 from gradscope.reports.look import Look
 from gradscope.reports.loss_line import scale_of
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS
-from gradscope.reports.terminal import STYLES, printed
+from gradscope.reports.terminal import STYLES, apart, printed
 
 _STATE_STYLES = {said.GONE: "green", said.STILL: "yellow", said.NEW: "bold red"}
 _MOST_SETTINGS, _MOST_CHANGED, _MOST_LAYERS, _MOST_NAMES = 24, 16, 8, 6
@@ -38,10 +38,7 @@ def render(document: Document, look: Look | None = None) -> str:
     """
     page = _Page(document, look or Look())
     sections = [list(section()) for section in page.sections]
-    parts: list[RenderableType] = []
-    for section in filter(None, sections):
-        parts += [*([Text("")] if parts else []), *section]
-    return printed(Group(*parts), page.look)
+    return printed(Group(*apart(sections)), page.look)
 
 
 class _Page:

@@ -20,7 +20,7 @@ from gradscope.reports.look import Look
 from gradscope.reports.loss_line import scale_of
 from gradscope.reports.page_words import percent
 from gradscope.reports.strips import ASCII_BLOCKS, BLOCKS, NON_FINITE, NOT_RECORDED, UNDEFINED, Strip, legend, sparkline
-from gradscope.reports.terminal import printed
+from gradscope.reports.terminal import apart, printed
 
 _SHORT = {NON_FINITE: "NaN, Inf", UNDEFINED: "undefined", NOT_RECORDED: "·", "exactly 0 is handed back": "closed"}
 _ONLY_IN_JSON = ("activation_rms",)  # the norm says it, and a line has little room
@@ -40,10 +40,7 @@ def render(document: Document, look: Look | None = None) -> str:
     sections = [list(page.head()), list(page.training()), list(page.events())]
     sections += [list(page.layer(each)) for each in document["layers"]]
     sections.append(list(page.end()))
-    parts: list[RenderableType] = []
-    for section in filter(None, sections):
-        parts += [*([Text("")] if parts else []), *section]
-    return printed(Group(*parts), page.look)
+    return printed(Group(*apart(sections)), page.look)
 
 
 class _Page:
